@@ -1,1 +1,3 @@
-//! x
+//! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
+
+mod architecture;

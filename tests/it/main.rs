@@ -1,3 +1,4 @@
 //! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
 
 mod architecture;
+mod imap;

@@ -18,6 +18,8 @@ mod standin;
 mod standing;
 mod states;
 mod story;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use jiff::Timestamp;

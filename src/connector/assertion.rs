@@ -137,8 +137,7 @@ impl FieldsStored {
         for name in mapped.iter().filter_map(|f| f.get("field")).map(text_of) {
             let item =
                 items.iter().find(|i| self.names.query(i).into_iter().any(|n| text_of(n).eq_ignore_ascii_case(&name)));
-            let stored =
-                item.is_some_and(|i| self.values.query(i).into_iter().any(|v| !text_of(v).trim().is_empty()));
+            let stored = item.is_some_and(|i| self.values.query(i).into_iter().any(|v| !text_of(v).trim().is_empty()));
             if !stored {
                 missing.push(format!("`{name}`"));
             }

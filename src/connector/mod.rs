@@ -10,6 +10,7 @@ mod assertion;
 mod body;
 pub mod destination;
 pub mod email;
+mod exchange;
 pub mod golden;
 pub mod http;
 mod load;

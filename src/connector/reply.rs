@@ -218,9 +218,11 @@ pub(crate) fn judge(
             }
         }
         None => match of_http_status(status) {
-            v if v.class == Class::Ok => {
-                Verdict::new(Class::Retry, Reason::UnexpectedReply, format!("HTTP status {status} is not expected here"))
-            }
+            v if v.class == Class::Ok => Verdict::new(
+                Class::Retry,
+                Reason::UnexpectedReply,
+                format!("HTTP status {status} is not expected here"),
+            ),
             verdict => verdict,
         },
     };
@@ -244,9 +246,9 @@ pub(crate) fn captures(captures: &[Capture], answer: &Answer<'_>) -> Result<Map<
             (None, None) => None,
         };
         let value = match (raw, &capture.regex) {
-            (Some(value), Some(regex)) => regex.captures(&text_of(&value)).and_then(|found| {
-                found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))
-            }),
+            (Some(value), Some(regex)) => regex
+                .captures(&text_of(&value))
+                .and_then(|found| found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))),
             (raw, _) => raw,
         };
         match value {

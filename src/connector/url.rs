@@ -124,9 +124,16 @@ mod tests {
     fn a_base_is_an_origin_with_a_path() {
         assert_eq!(base("https://crm.example/rt/").as_deref(), Ok("https://crm.example/rt"));
         assert_eq!(base("http://[::1]:8025").as_deref(), Ok("http://[::1]:8025"));
-        for bad in
-            ["crm.example", "ftp://x", "https://", "https://u:p@h", "https://h?x", "https://h/..", "https://h:x", "https://h h"]
-        {
+        for bad in [
+            "crm.example",
+            "ftp://x",
+            "https://",
+            "https://u:p@h",
+            "https://h?x",
+            "https://h/..",
+            "https://h:x",
+            "https://h h",
+        ] {
             assert!(base(bad).is_err(), "{bad}");
         }
     }

@@ -52,9 +52,7 @@ impl Way {
     pub(crate) fn choose(&self, settings: &Context) -> Result<Chosen, RenderFault> {
         Ok(match self {
             Self::None => Chosen::None,
-            Self::Basic { user, password } => {
-                Chosen::Basic { user: user.text(settings)?, password: password.clone() }
-            }
+            Self::Basic { user, password } => Chosen::Basic { user: user.text(settings)?, password: password.clone() },
             Self::Bearer { token } => Chosen::Bearer { token: token.clone() },
             Self::Header { name, prefix, value } => {
                 Chosen::Header { name: name.text(settings)?, prefix: prefix.text(settings)?, value: value.clone() }

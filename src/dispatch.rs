@@ -1,1 +1,337 @@
-//! To be written.
+//! From committed deliveries to changed records: claim → prepare → send → record.
+//!
+//! One loop claims what is due; each claimed delivery is a task of its own; its end is recorded with the
+//! steps that were applied. The ledger gives order per record and fences leases; this decides when to try
+//! again, when to hold a whole destination, and what is over. Nothing here knows one CRM from another.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ledger::Ledger;
+use crate::ledger::{Attempt, Claimed, DeliveryState, Finished, Next};
+use crate::outcome::{Class, Outcome, Reason, Verdict};
+use crate::session::document;
+use crate::session::profile::Profile;
+
+mod target;
+
+pub use target::{Preview, Shown, Target, Way, show};
+
+use target::Done;
+
+/// How deliveries are tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How long a delivery that fails for a temporary cause is tried again.
+    pub horizon: Duration,
+    /// A worker that has not answered for so long has lost its lease.
+    pub lease: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { horizon: Duration::from_secs(5 * 24 * 3600), lease: Duration::from_secs(900) }
+    }
+}
+
+/// Takes committed deliveries to their destinations.
+pub struct Dispatcher {
+    /// Where deliveries come from.
+    pub ledger: Ledger,
+    /// Where they go, by name.
+    pub targets: BTreeMap<String, Arc<Target>>,
+    /// How documents are read, by contact-centre instance.
+    pub profiles: BTreeMap<String, Arc<Profile>>,
+    /// How documents of other instances are read.
+    pub default_profile: Arc<Profile>,
+    /// How deliveries are tried.
+    pub rules: Rules,
+    /// Destinations that are held or being probed.
+    held: Mutex<BTreeMap<String, Held>>,
+}
+
+/// A destination that is held.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    /// How often in a row.
+    times: u32,
+    /// When it is probed.
+    until: Option<Timestamp>,
+}
+
+/// How many deliveries of a destination are under way.
+#[derive(Default)]
+struct Load(BTreeMap<String, Arc<AtomicUsize>>);
+
+impl Dispatcher {
+    /// A dispatcher for these targets.
+    pub fn new(
+        ledger: Ledger,
+        targets: BTreeMap<String, Arc<Target>>,
+        profiles: BTreeMap<String, Arc<Profile>>,
+        default_profile: Arc<Profile>,
+        rules: Rules,
+    ) -> Self {
+        Self { ledger, targets, profiles, default_profile, rules, held: Mutex::default() }
+    }
+
+    /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
+    /// due now or soon (`soon` ahead).
+    pub async fn run(self: Arc<Self>, stop: CancellationToken, drain: Option<Duration>) {
+        let tasks = TaskTracker::new();
+        let load = Load(self.targets.keys().map(|name| (name.clone(), Arc::default())).collect());
+        let ended = Arc::new(Notify::new());
+        let work = self.ledger.waiting();
+        let names: Vec<String> = self.targets.keys().cloned().collect();
+        match self.ledger.paused().await {
+            Ok(paused) => {
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                held.extend(paused.into_iter().map(|p| (p.destination, Held { times: 1, until: p.until })));
+            }
+            Err(fault) => tracing::error!(error = %fault, "the held destinations can't be read"),
+        }
+        while !stop.is_cancelled() {
+            let claimed = self.claim(&load).await;
+            let count = claimed.len();
+            for delivery in claimed {
+                self.clone().start(delivery, &tasks, &load, ended.clone());
+            }
+            if count > 0 {
+                continue;
+            }
+            let wait = match self.ledger.next_due(&names, Timestamp::now()).await {
+                Ok(due) => due.map(|t| until(t, Timestamp::now())),
+                Err(fault) => {
+                    tracing::error!(error = %fault, "the ledger can't be read; trying again");
+                    Some(Duration::from_secs(2))
+                }
+            };
+            let idle = tasks.is_empty();
+            if let Some(soon) = drain
+                && idle
+                && wait.is_none_or(|w| w > soon)
+            {
+                break;
+            }
+            // A full destination is waited for by `ended`; what is due then is claimed at once.
+            let wait = wait.unwrap_or(Duration::from_secs(60)).clamp(Duration::from_millis(if idle { 1 } else { 50 }), Duration::from_secs(60));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work.notified() => {}
+                () = ended.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn claim(&self, load: &Load) -> Vec<Claimed> {
+        let room: Vec<(String, usize)> = self
+            .targets
+            .values()
+            .map(|t| (t.name.clone(), self.room(t).saturating_sub(load.of(&t.name).load(Ordering::Relaxed))))
+            .filter(|(_, room)| *room > 0)
+            .collect();
+        if room.is_empty() {
+            return Vec::new();
+        }
+        match self.ledger.claim(64, &room, self.rules.lease, Timestamp::now()).await {
+            Ok(claimed) => claimed,
+            Err(fault) => {
+                tracing::error!(error = %fault, "no delivery could be claimed; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Vec::new()
+            }
+        }
+    }
+
+    /// One at a time while a destination is probed.
+    fn room(&self, target: &Target) -> usize {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains_key(&target.name) { 1 } else { target.concurrency }
+    }
+
+    fn start(self: Arc<Self>, claimed: Claimed, tasks: &TaskTracker, load: &Load, ended: Arc<Notify>) {
+        let busy = load.of(&claimed.destination);
+        busy.fetch_add(1, Ordering::Relaxed);
+        tasks.spawn(async move {
+            let finished = self.deliver(&claimed).await;
+            self.record(finished).await;
+            busy.fetch_sub(1, Ordering::Relaxed);
+            ended.notify_one();
+        });
+    }
+
+    /// One attempt, from the claimed row to what is to be recorded of it.
+    async fn deliver(&self, claimed: &Claimed) -> Finished {
+        let started_at = Timestamp::now();
+        let done = match self.targets.get(&claimed.destination) {
+            Some(target) => match self.session(claimed) {
+                Ok(session) => target.deliver(claimed, &session).await,
+                Err(verdict) => Done::of(verdict),
+            },
+            None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
+        };
+        let now = Timestamp::now();
+        let next = self.next(claimed, &done.verdict, now).await;
+        let (delivery, session, destination, record) =
+            (claimed.delivery.0, claimed.key.to_string(), &claimed.destination, claimed.record.as_deref().unwrap_or(""));
+        let (reason, detail) = (next.1, done.verdict.detail.as_str());
+        match &next.0 {
+            Next::Done(_) if reason == Reason::Partial => {
+                tracing::warn!(delivery, %session, %destination, record, %reason, detail, "applied a session in part");
+            }
+            Next::Done(DeliveryState::Unchanged) => tracing::info!(delivery, %session, %destination, record, "the record is as the session says already"),
+            Next::Done(_) => tracing::info!(delivery, %session, %destination, record, "applied a session to its record"),
+            Next::Later(at) => tracing::info!(delivery, %session, %destination, record, %reason, detail, again_at = %at, "a delivery is deferred"),
+            Next::Back(at) => tracing::debug!(delivery, %session, %destination, record, %reason, again_at = %at, "a delivery is held"),
+            Next::Dead => tracing::error!(delivery, %session, %destination, record, %reason, detail, "a delivery failed for good; `mail2crm deliveries show` tells why"),
+            Next::Parked(at) => tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked"),
+        }
+        let outcome = match &next.0 {
+            Next::Done(_) => Outcome::Delivered,
+            Next::Later(_) | Next::Back(_) | Next::Parked(_) => Outcome::Deferred,
+            Next::Dead => Outcome::Failed,
+        };
+        let counted = !matches!(next.0, Next::Back(_));
+        Finished {
+            delivery: claimed.delivery,
+            lease: claimed.lease,
+            next: next.0,
+            reason,
+            // What an earlier attempt left open stays open until one succeeds.
+            uncertain: outcome != Outcome::Delivered && (done.verdict.uncertain || claimed.uncertain),
+            applied: done.applied,
+            attempt: counted.then(|| Attempt {
+                started_at,
+                duration_ms: now.duration_since(started_at).as_millis() as i64,
+                outcome,
+                reason,
+                detail: done.verdict.detail,
+                exchanges: done.exchanges,
+            }),
+        }
+    }
+
+    fn session(&self, claimed: &Claimed) -> Result<crate::session::Session, Verdict> {
+        let profile = self.profiles.get(&claimed.key.instance).unwrap_or(&self.default_profile);
+        let value = serde_json::from_str(&claimed.document).map_err(|e| Verdict::new(Class::Dead, Reason::Internal, e.to_string()))?;
+        match document::read(&value, &claimed.key.instance, profile) {
+            Ok((session, _)) => Ok(session),
+            Err(_) => Err(Verdict::new(Class::Dead, Reason::Internal, "the stored document no longer reads as a session")),
+        }
+    }
+
+    /// What follows from a verdict, and the reason to record.
+    async fn next(&self, claimed: &Claimed, verdict: &Verdict, now: Timestamp) -> (Next, Reason) {
+        let reason = verdict.reason;
+        match verdict.class {
+            Class::Ok | Class::Partial => {
+                self.works(&claimed.destination).await;
+                let state = if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
+                (Next::Done(state), reason)
+            }
+            Class::Dead => (Next::Dead, reason),
+            Class::Pause => (Next::Back(self.hold(&claimed.destination, verdict, now).await), reason),
+            Class::Retry | Class::Conflict => {
+                let age = now.duration_since(claimed.since);
+                if age > SignedDuration::try_from(self.rules.horizon).unwrap_or(SignedDuration::MAX) {
+                    return (Next::Dead, Reason::Expired);
+                }
+                let wait = backoff(verdict.class, claimed.attempts, fastrand::f64()).max(verdict.retry_after.unwrap_or_default());
+                (Next::Later(now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_hours(1))), reason)
+            }
+        }
+    }
+
+    /// Holds a destination whose configuration looks wrong; it is probed by itself, each time later.
+    async fn hold(&self, destination: &str, verdict: &Verdict, now: Timestamp) -> Timestamp {
+        let until = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let pause = held.entry(destination.to_owned()).or_default();
+            if pause.until.is_some_and(|until| until > now) {
+                return pause.until.unwrap_or(now); // one of those that were under way together
+            }
+            pause.times += 1;
+            let until = now + SignedDuration::try_from(probe_after(pause.times)).unwrap_or(SignedDuration::from_mins(1));
+            pause.until = Some(until);
+            until
+        };
+        if let Err(fault) = self.ledger.pause(destination, verdict.reason, &verdict.detail, Some(until), now).await {
+            tracing::error!(error = %fault, destination, "a pause could not be recorded");
+        }
+        tracing::error!(destination, reason = %verdict.reason, detail = %verdict.detail, probe_at = %until,
+            "the destination is held: its configuration looks wrong; no delivery is lost, and it is probed by itself");
+        until
+    }
+
+    /// A destination took something: if it was held, it is no more.
+    async fn works(&self, destination: &str) {
+        if self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(destination).is_none() {
+            return;
+        }
+        match self.ledger.resume(destination).await {
+            Ok(_) => tracing::info!(destination, "the destination works again and goes on"),
+            Err(fault) => tracing::error!(error = %fault, destination, "the end of a pause could not be recorded"),
+        }
+    }
+
+    async fn record(&self, finished: Finished) {
+        // The effect is in the CRM: what is known of it is kept trying until it is in the ledger.
+        let mut pause = Duration::from_millis(200);
+        while let Err(fault) = self.ledger.record(vec![finished.clone()], Timestamp::now()).await {
+            tracing::error!(delivery = finished.delivery.0, error = %fault, "the end of a delivery could not be recorded; trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
+    }
+}
+
+impl Load {
+    fn of(&self, destination: &str) -> Arc<AtomicUsize> {
+        self.0.get(destination).cloned().unwrap_or_default()
+    }
+}
+
+fn until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}
+
+/// How long to wait before the next attempt: doubling from 30 seconds to an hour (a conflict: from 2 seconds
+/// to a minute), with a jitter of a fifth either way so that what failed together does not come together.
+/// `random` is from 0 to 1.
+pub fn backoff(class: Class, attempts: u32, random: f64) -> Duration {
+    let (first, longest) = if class == Class::Conflict { (2.0, 60.0) } else { (30.0, 3600.0) };
+    let plain = (first * 2f64.powi(attempts.min(20) as i32)).min(longest);
+    Duration::from_secs_f64(plain * (0.8 + 0.4 * random))
+}
+
+/// How long a held destination is left alone: doubling from 30 seconds to 15 minutes.
+fn probe_after(times: u32) -> Duration {
+    Duration::from_secs((30_u64 << times.saturating_sub(1).min(10)).min(900))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_doubles_up_to_an_hour_within_its_jitter() {
+        assert_eq!(backoff(Class::Retry, 0, 0.5), Duration::from_secs(30));
+        assert_eq!(backoff(Class::Retry, 1, 0.5), Duration::from_secs(60));
+        assert_eq!(backoff(Class::Retry, 40, 0.5), Duration::from_secs(3600));
+        assert_eq!(backoff(Class::Retry, 0, 0.0), Duration::from_secs(24));
+        assert_eq!(backoff(Class::Retry, 0, 1.0), Duration::from_secs(36));
+        assert_eq!(backoff(Class::Conflict, 0, 0.5), Duration::from_secs(2));
+        assert_eq!(backoff(Class::Conflict, 40, 0.5), Duration::from_secs(60));
+        assert_eq!([1, 2, 9].map(probe_after), [30, 60, 900].map(Duration::from_secs));
+    }
+}

@@ -1,1 +1,267 @@
-//! To be written.
+//! From received bytes to committed sessions and deliveries.
+//!
+//! `read` is the list of steps that every message goes through, pure but for DNS; `extract`, `render` and
+//! `process` call the same function. `Intake::serve` reads what one source hands over, commits each batch
+//! with the source's position in one transaction, and only then answers the source.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::ledger::Ledger;
+use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::message::{Limits, parse};
+use crate::outcome::Reason;
+use crate::session::evidence::Extraction;
+use crate::session::extract;
+use crate::session::profile::Profile;
+use crate::source::{Content, Handover, Received, Settled};
+
+/// How the messages of one source are read.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The contact-centre instance that its sessions belong to.
+    pub instance: String,
+    /// How the platform names and labels things.
+    pub profile: Arc<Profile>,
+    /// What a stranger may make us do.
+    pub limits: Limits,
+}
+
+/// What one message was found to be.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// `Message-ID` with its angle brackets.
+    pub message_id: Option<String>,
+    /// The sessions, or why there are none.
+    pub extraction: Extraction,
+    /// Sentences about what was odd in the message itself.
+    pub notes: Vec<String>,
+}
+
+/// Reads one message or document: the steps of intake in their order.
+pub fn read(received: &Received, rules: &Rules) -> Reading {
+    let refused = |reason, detail: String| Reading {
+        message_id: None,
+        extraction: Extraction::Refused(reason, detail),
+        notes: Vec::new(),
+    };
+    match &received.content {
+        Content::TooLarge(bytes) => {
+            let limit = rules.limits.message_bytes;
+            refused(Reason::TooLarge, format!("the message has {bytes} bytes, more than the limit of {limit}"))
+        }
+        Content::Document(bytes) if bytes.len() > rules.limits.message_bytes => {
+            refused(Reason::TooLarge, format!("the document has {} bytes, more than the limit of {}", bytes.len(), rules.limits.message_bytes))
+        }
+        Content::Document(bytes) => {
+            let place = received.input.rsplit('/').next().unwrap_or(&received.input);
+            let extraction = extract::extract_document(bytes, place, &rules.instance, &rules.profile, &rules.limits);
+            Reading { message_id: None, extraction, notes: Vec::new() }
+        }
+        Content::Mail(raw) => {
+            let message = parse::parse(raw, &rules.limits);
+            let extraction = match &message.refusal {
+                Some((reason, detail)) => Extraction::Refused(*reason, detail.clone()),
+                None => extract::extract(&message, &rules.instance, &rules.profile, &rules.limits),
+            };
+            Reading { message_id: message.message_id, extraction, notes: message.notes }
+        }
+    }
+}
+
+/// As `read`, but a fault of this program in one message stops nobody else: the message goes to quarantine.
+pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
+    catch_unwind(AssertUnwindSafe(|| read(received, rules))).unwrap_or_else(|_| Reading {
+        message_id: None,
+        extraction: Extraction::Refused(Reason::Internal, "this message hit a fault in mail2crm; please report it".to_owned()),
+        notes: Vec::new(),
+    })
+}
+
+/// The row of a message, with what was found in it, ready to be committed.
+pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) -> NewMessage {
+    let (raw, is_document) = match &received.content {
+        Content::Mail(raw) => (raw.clone(), false),
+        Content::Document(raw) => (raw.clone(), true),
+        Content::TooLarge(_) => (bytes::Bytes::new(), false),
+    };
+    let (state, reason, mut detail, sessions) = match reading.extraction {
+        Extraction::Sessions(found) => (MessageState::Processed, None, None, found),
+        Extraction::None => (MessageState::Ignored, Some(Reason::NoMetadata), None, Vec::new()),
+        Extraction::Refused(reason, detail) => (state_of(reason), Some(reason), Some(detail), Vec::new()),
+    };
+    if !reading.notes.is_empty() {
+        let notes = reading.notes.join("; ");
+        detail = Some(detail.map_or(notes.clone(), |d| format!("{d}; {notes}")));
+    }
+    NewMessage {
+        source: source.to_owned(),
+        input: received.input.clone(),
+        message_id: reading.message_id,
+        raw_digest: hexadecimal(&Sha256::digest(&raw)),
+        raw,
+        is_document,
+        received_at: received.received_at.unwrap_or(now),
+        state,
+        reason,
+        detail,
+        sessions: sessions
+            .into_iter()
+            .map(|found| NewSession {
+                key: found.session.session_key(),
+                updated_at: found.session.updated_at.map(|t| t.instant),
+                digest: found.digest,
+                document: found.document,
+                evidence: found.evidence,
+                warnings: found.warnings,
+            })
+            .collect(),
+    }
+}
+
+/// What must not cause an effect is ignored by rule; what a person should look at is kept in quarantine.
+fn state_of(reason: Reason) -> MessageState {
+    match reason {
+        Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => MessageState::Ignored,
+        _ => MessageState::Quarantined,
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Takes what one source hands over into the ledger.
+#[derive(Clone)]
+pub struct Intake {
+    /// The source's name.
+    pub source: Arc<str>,
+    /// How its messages are read.
+    pub rules: Arc<Rules>,
+    /// Where they are committed.
+    pub ledger: Ledger,
+    /// Where their sessions go.
+    pub planner: Arc<dyn Planner>,
+}
+
+impl Intake {
+    /// Serves a source until it hands over no more. Batches are committed in their order; once one could
+    /// not be committed, those that the source had sent behind it are not committed either, so that its
+    /// position never passes a gap.
+    pub async fn serve(self, mut from_source: mpsc::Receiver<Handover>) {
+        let mut coming: Option<JoinHandle<Prepared>> = None;
+        loop {
+            let prepared = match coming.take() {
+                Some(work) => joined(work.await),
+                None => match from_source.recv().await {
+                    Some(handover) => joined(self.prepare(handover).await),
+                    None => return,
+                },
+            };
+            // The next batch is read while this one is being committed.
+            let commit = self.commit(&prepared.handover, prepared.rows);
+            tokio::pin!(commit);
+            let committed = loop {
+                tokio::select! {
+                    done = &mut commit => break done,
+                    Some(following) = from_source.recv(), if coming.is_none() => coming = Some(self.prepare(following)),
+                }
+            };
+            match committed {
+                Ok(accepted) => {
+                    let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
+                    let settled = accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                    let _ = prepared.handover.answer.send(settled);
+                }
+                Err(fault) => {
+                    tracing::error!(source = %self.source, error = %fault, "a batch could not be committed; it stays in the source and is tried again");
+                    // Those behind are answered first: the source sends nothing new before its first answer.
+                    if let Some(work) = coming.take() {
+                        refuse(joined(work.await).handover, &fault);
+                    }
+                    while let Ok(following) = from_source.try_recv() {
+                        refuse(following, &fault);
+                    }
+                    refuse(prepared.handover, &fault);
+                }
+            }
+        }
+    }
+
+    /// Reads a batch off the runtime's threads.
+    fn prepare(&self, handover: Handover) -> JoinHandle<Prepared> {
+        let this = self.clone();
+        let now = Timestamp::now();
+        tokio::task::spawn_blocking(move || {
+            let items = handover.batch.items.iter();
+            let rows: Vec<_> = items.map(|r| row(&this.source, r, read_safely(r, &this.rules), now)).collect();
+            let reasons = rows.iter().map(|r| r.reason).collect();
+            Prepared { handover, rows, reasons }
+        })
+    }
+
+    async fn commit(&self, handover: &Handover, rows: Vec<NewMessage>) -> Result<Vec<Accepted>, Fault> {
+        let position = handover.batch.position.as_ref().map(|p| (p.key.clone(), p.value.clone()));
+        self.ledger.accept(rows, &self.source, position, self.planner.clone(), Timestamp::now()).await
+    }
+
+    /// One line per message, and the answer to the source.
+    fn settle(&self, accepted: &Accepted, received: &Received, reason: Option<Reason>) -> Settled {
+        let (source, input, message) = (&self.source, &received.input, accepted.message.0);
+        match reason {
+            _ if accepted.known => tracing::debug!(%source, %input, message, "the message was known already"),
+            Some(reason) if state_of(reason) == MessageState::Quarantined => {
+                tracing::warn!(%source, %input, message, %reason, "a message was put into quarantine");
+            }
+            Some(reason) => tracing::info!(%source, %input, message, %reason, "took in a message that has no effect"),
+            None => {
+                let sessions = accepted.sessions.iter().map(|(key, standing)| format!("{key} {}", word(*standing)));
+                let sessions = sessions.collect::<Vec<_>>().join(", ");
+                tracing::info!(%source, %input, message, %sessions, deliveries = accepted.deliveries, "took in a session message");
+            }
+        }
+        match reason {
+            Some(reason) if state_of(reason) == MessageState::Quarantined => Settled::Refused(reason),
+            _ => Settled::Accepted,
+        }
+    }
+}
+
+/// A batch that was read, with its rows and their reasons.
+struct Prepared {
+    handover: Handover,
+    rows: Vec<NewMessage>,
+    reasons: Vec<Option<Reason>>,
+}
+
+fn refuse(handover: Handover, fault: &Fault) {
+    let answers = vec![Settled::TryAgain(fault.to_string()); handover.batch.items.len()];
+    let _ = handover.answer.send(answers);
+}
+
+/// A panic in a reader is this program's fault: it goes on in the task that waits for it.
+fn joined(done: Result<Prepared, JoinError>) -> Prepared {
+    match done {
+        Ok(prepared) => prepared,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::First => "first version",
+        Standing::Newer => "newer version",
+        Standing::Supplement => "supplement",
+        Standing::Duplicate => "duplicate",
+        Standing::Older => "older version, not applied",
+    }
+}

@@ -48,6 +48,7 @@ pub mod sender;
 pub mod intake;
 pub mod dispatch;
 // ── outside
+pub mod telemetry;
 pub mod sandbox;
 pub mod config;
 pub mod service;

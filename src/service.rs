@@ -1,1 +1,146 @@
-//! To be written.
+//! Builds everything from the configuration, and keeps it running until it is told to stop.
+//!
+//! Sources are supervised: one that fails is started again from its committed position, with growing
+//! pauses. On a stop, sources end first, then intake commits what it holds, then deliveries under way end or
+//! are given back; what is left in the ledger is taken up by the next start.
+
+mod router;
+mod targets;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use router::Router;
+pub use targets::build as build_targets;
+
+use crate::config::{Config, SourceConfig};
+use crate::diagnostic::Diagnostics;
+use crate::dispatch::{Dispatcher, Rules};
+use crate::intake::Intake;
+use crate::ledger::Fault;
+use crate::ledger::Ledger;
+use crate::source::Inlet;
+
+/// The parts of a running service, or of one `process`.
+pub struct Service {
+    config: Config,
+    ledger: Ledger,
+    router: Arc<Router>,
+    dispatcher: Arc<Dispatcher>,
+}
+
+impl Service {
+    /// Builds it. Credentials are read for the first time here: those that are not there are reported like
+    /// every other fault of the configuration.
+    pub fn build(config: Config, ledger: Ledger) -> Result<Self, Diagnostics> {
+        let targets = targets::build(&config)?;
+        let profiles: BTreeMap<_, _> = config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect();
+        let router = Arc::new(Router::new(&config));
+        let rules = Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
+        let default_profile = config.profile.clone();
+        let dispatcher = Arc::new(Dispatcher { ledger: ledger.clone(), targets, profiles, default_profile, rules });
+        Ok(Self { config, ledger, router, dispatcher })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// An intake for a source with this name.
+    pub fn intake(&self, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
+        Intake { source: source.into(), rules, ledger: self.ledger.clone(), planner: self.router.clone() }
+    }
+
+    /// Delivers what is due now or soon, until nothing is.
+    pub async fn drain(&self, soon: Duration, stop: CancellationToken) {
+        self.dispatcher.clone().run(stop, Some(soon)).await;
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
+        self.ledger.recover(Timestamp::now()).await?;
+        let sources = TaskTracker::new();
+        let this = Arc::new(self);
+        for source in &this.config.sources {
+            sources.spawn(this.clone().supervise(source.clone(), stop.clone()));
+        }
+        sources.close();
+        let dispatching = CancellationToken::new();
+        let dispatch = tokio::spawn(this.dispatcher.clone().run(dispatching.clone(), None));
+        let names = |n: Vec<&str>| n.join(", ");
+        tracing::info!(
+            sources = names(this.config.sources.iter().map(|s| s.name.as_str()).collect()),
+            destinations = names(this.config.destinations.iter().map(|d| d.name.as_str()).collect()),
+            "mail2crm is running"
+        );
+        stop.cancelled().await;
+        tracing::info!("stopping: no new mail is taken, deliveries under way may end");
+        let patience = Duration::from_secs(u64::from(this.config.delivery.shutdown_seconds));
+        let begun = Instant::now();
+        if tokio::time::timeout(patience, sources.wait()).await.is_err() {
+            tracing::warn!("a source did not stop in time; it goes on from its last committed position at the next start");
+        }
+        dispatching.cancel();
+        if tokio::time::timeout(patience.saturating_sub(begun.elapsed()), dispatch).await.is_err() {
+            tracing::warn!("deliveries are still under way; the next start looks what became of them before it repeats any");
+        }
+        tracing::info!("mail2crm has stopped");
+        Ok(())
+    }
+
+    /// Keeps one source running.
+    async fn supervise(self: Arc<Self>, config: SourceConfig, stop: CancellationToken) {
+        const SHORTEST: Duration = Duration::from_secs(1);
+        const LONGEST: Duration = Duration::from_secs(120);
+        let name = config.name.as_str();
+        let mut pause = SHORTEST;
+        while !stop.is_cancelled() {
+            let begun = Instant::now();
+            let positions = match self.ledger.positions(name).await {
+                Ok(positions) => positions,
+                Err(fault) => {
+                    tracing::error!(source = name, error = %fault, "the source's position can't be read; trying again");
+                    wait(pause, &stop).await;
+                    continue;
+                }
+            };
+            let (to_intake, from_source) = mpsc::channel(2);
+            let intake = tokio::spawn(self.intake(name, config.rules.clone()).serve(from_source));
+            let source = config.kind.clone().build(name);
+            let ended = source.run(Inlet::new(name, to_intake), positions, stop.clone()).await;
+            // What it had handed over is committed before it may start again.
+            if let Err(error) = intake.await {
+                tracing::error!(source = name, %error, "intake stopped by a fault of this program; starting it again");
+            }
+            match ended {
+                Ok(()) if stop.is_cancelled() => return,
+                Ok(()) => tracing::info!(source = name, "the source is at its end; looking again later"),
+                Err(fault) => tracing::error!(
+                    source = name, step = fault.step, reason = %fault.reason, detail = %fault.detail, again_in_seconds = pause.as_secs(),
+                    "the source stopped; it is started again from its committed position"
+                ),
+            }
+            pause = if begun.elapsed() > LONGEST { SHORTEST } else { (pause * 2).min(LONGEST) };
+            wait(pause.mul_f64(0.8 + 0.4 * fastrand::f64()), &stop).await;
+        }
+    }
+}
+
+async fn wait(time: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(time) => {}
+    }
+}

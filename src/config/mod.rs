@@ -1,1 +1,259 @@
-//! To be written.
+//! The configuration: composes each component's own settings, and checks them against each other and
+//! against the templates. Everything that is wrong is reported at once, with its place and a hint.
+//!
+//! Components never see this; `service` builds them from it. Secrets stay references until they are used.
+
+mod destination;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use destination::{DestinationConfig, DestinationTable, StoragePath, Way};
+pub use source::{SourceConfig, SourceTable, Trust};
+
+use crate::catalogue::Catalogue;
+use crate::connector::plan::Connector;
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
+use crate::message::Limits;
+use crate::record::route::Route;
+use crate::session::profile::Profile;
+use crate::settings::{self, Places};
+use crate::telemetry::Form;
+
+/// The whole configuration file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The ledger: a file of the embedded database. Relative to the configuration file.
+    #[serde(default = "default_state")]
+    pub state: String,
+    /// The time zone that templates show times in, such as `Europe/Berlin`; UTC if not set. A destination's
+    /// own `time_zone` goes before it.
+    pub time_zone: Option<String>,
+    /// How log lines look: `text` or `json`.
+    #[serde(default)]
+    pub log: Log,
+    /// What a stranger's mail may cost.
+    #[serde(default)]
+    pub limits: LimitsTable,
+    /// How deliveries are tried.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Where mail and metadata come from, by name.
+    #[serde(default)]
+    pub source: BTreeMap<String, SourceTable>,
+    /// Where sessions go, by name.
+    #[serde(default)]
+    pub destination: BTreeMap<String, DestinationTable>,
+    /// Which sessions go where. Without any, every session goes to every destination.
+    #[serde(default)]
+    pub route: Vec<Route>,
+}
+
+fn default_state() -> String {
+    "mail2crm.db".to_owned()
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Log {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a stranger's mail may cost: beyond a limit a message is refused and kept in quarantine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsTable {
+    /// The largest message, in bytes. 52428800 if not set.
+    #[schemars(range(min = 1024))]
+    pub message_bytes: u64,
+}
+
+impl Default for LimitsTable {
+    fn default() -> Self {
+        Self { message_bytes: Limits::default().message_bytes as u64 }
+    }
+}
+
+/// How deliveries are tried.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// How long a delivery that fails for a temporary cause is tried again, in hours. At least 120 (5 days).
+    #[schemars(range(min = 120, max = 8760))]
+    pub retry_hours: u32,
+    /// How long a session without an OutTicket ID waits for one, in hours.
+    #[schemars(range(min = 1, max = 8760))]
+    pub park_hours: u32,
+    /// Seconds that deliveries under way get to end when the service is stopped.
+    #[schemars(range(min = 1, max = 600))]
+    pub shutdown_seconds: u32,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { retry_hours: 120, park_hours: 72, shutdown_seconds: 20 }
+    }
+}
+
+/// A configuration without faults.
+#[derive(Debug)]
+pub struct Config {
+    /// The ledger's file.
+    pub state: PathBuf,
+    /// How log lines look.
+    pub log: Form,
+    /// How deliveries are tried.
+    pub delivery: Delivery,
+    /// What a stranger's mail may cost.
+    pub limits: Limits,
+    /// The profile that documents of no source (files on the command line) are read with.
+    pub profile: Arc<Profile>,
+    /// Where mail comes from.
+    pub sources: Vec<SourceConfig>,
+    /// Where sessions go, in the order of their names.
+    pub destinations: Vec<DestinationConfig>,
+    /// Which go where.
+    pub routes: Vec<Route>,
+}
+
+/// The profile that is used where a source names none.
+pub const DEFAULT_PROFILE: &str = "ccaip";
+
+/// Reads the configuration and everything that it names: templates, connectors, profiles.
+pub fn load(path: &Path, catalogue: &Catalogue) -> Result<Config, Diagnostics> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let fault = Diagnostic::of_file(shown.clone(), "unreadable", format!("can't read the configuration: {error}"));
+        Diagnostics::from(fault.hint("`mail2crm init` writes one to start from; `--config FILE` names one elsewhere"))
+    })?;
+    compose(&SourceFile::new(shown, text), path.parent().unwrap_or(Path::new("")), catalogue)
+}
+
+/// As `load`, from the file's text. `base` is the folder that relative paths start from.
+pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<Config, Diagnostics> {
+    let parsed = settings::parse::<File>(file)?;
+    let (table, places) = (parsed.value, parsed.places);
+    let mut faults = Diagnostics::new();
+
+    if table.state.contains("://") {
+        let fault = places.fault(&["state"], "not_supported", "`state` must be a file: this version has the embedded ledger only");
+        faults.push(fault.hint("write a path, such as `state = \"mail2crm.db\"`"));
+    }
+    if let Some(zone) = &table.time_zone
+        && jiff::tz::TimeZone::get(zone).is_err()
+    {
+        let fault = places.fault(&["time_zone"], "unknown_time_zone", format!("`{zone}` is no time zone that is known here"));
+        faults.push(fault.hint("write a name of the IANA database, such as `America/Chicago`"));
+    }
+
+    let limits = Limits { message_bytes: usize::try_from(table.limits.message_bytes).unwrap_or(usize::MAX), ..Limits::default() };
+    let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
+    let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
+    let mut sources = Vec::new();
+    for (name, source) in table.source {
+        if let Some(source) = source::check(&name, source, base, limits, &places, &mut profiles, &mut faults) {
+            sources.push(source);
+        }
+    }
+    let mut connectors = Connectors { catalogue, read: BTreeMap::new() };
+    let mut destinations = Vec::new();
+    let names: Vec<String> = table.destination.keys().cloned().collect();
+    for (name, destination) in table.destination {
+        let around = destination::Around { base, time_zone: table.time_zone.as_deref(), places: &places };
+        if let Some(destination) = destination::check(&name, destination, &around, &mut connectors, &mut faults) {
+            destinations.push(destination);
+        }
+    }
+    check_routes(&table.route, &names, &places, &mut faults);
+
+    let Some(profile) = profile else { return Err(faults) };
+    faults.into_result(Config {
+        state: base.join(&table.state),
+        log: match table.log {
+            Log::Text => Form::Text,
+            Log::Json => Form::Json,
+        },
+        delivery: table.delivery,
+        limits,
+        profile,
+        sources,
+        destinations,
+        routes: table.route,
+    })
+}
+
+fn check_routes(routes: &[Route], destinations: &[String], places: &Places, faults: &mut Diagnostics) {
+    for (i, route) in routes.iter().enumerate() {
+        let number = i.to_string();
+        if route.to.is_empty() {
+            let fault = places.fault(&["route", &number, "to"], "no_destination", "this route leads nowhere");
+            faults.push(fault.hint(suggest("", destinations.iter().map(String::as_str))));
+        }
+        for (j, name) in route.to.iter().enumerate().filter(|(_, n)| !destinations.contains(n)) {
+            let fault = places.fault(
+                &["route", &number, "to", &j.to_string()],
+                "unknown_destination",
+                format!("there is no destination `{name}`"),
+            );
+            faults.push(fault.hint(suggest(name, destinations.iter().map(String::as_str))));
+        }
+    }
+}
+
+/// The profiles that sources name, each read once.
+pub(super) struct Profiles<'a> {
+    catalogue: &'a Catalogue,
+    read: BTreeMap<String, Option<Arc<Profile>>>,
+}
+
+impl Profiles<'_> {
+    /// The profile with this name; `None` if it has faults (which are reported) or is not there.
+    fn get(&mut self, name: &str, faults: &mut Diagnostics) -> Option<Arc<Profile>> {
+        if !self.read.contains_key(name) {
+            let profile = self.catalogue.profile(name).and_then(|file| match Profile::from_toml(file) {
+                Ok(profile) => Some(Arc::new(profile)),
+                Err(found) => {
+                    faults.extend(found);
+                    None
+                }
+            });
+            self.read.insert(name.to_owned(), profile);
+        }
+        self.read.get(name).cloned().flatten()
+    }
+}
+
+/// The connectors that destinations name, each compiled once.
+pub(super) struct Connectors<'a> {
+    catalogue: &'a Catalogue,
+    read: BTreeMap<String, Option<Arc<Connector>>>,
+}
+
+impl Connectors<'_> {
+    /// The connector with this name; `None` if it has faults (which are reported) or is not there.
+    fn get(&mut self, name: &str, faults: &mut Diagnostics) -> Option<Arc<Connector>> {
+        if !self.read.contains_key(name) {
+            let shared = self.catalogue.shared();
+            let connector = self.catalogue.connector(name).and_then(|folder| match Connector::load(folder, shared) {
+                Ok(connector) => Some(Arc::new(connector)),
+                Err(found) => {
+                    faults.extend(found);
+                    None
+                }
+            });
+            self.read.insert(name.to_owned(), connector);
+        }
+        self.read.get(name).cloned().flatten()
+    }
+}

@@ -4,6 +4,24 @@
 //! One face over the engines; SQLite is in `sqlite`. Every change is one transaction; callers that wait
 //! at the same time share one commit.
 
+mod accept;
+mod audit;
+mod claim;
+mod delivery;
+mod hand;
+mod pause;
+mod read;
+mod record;
+mod schema;
+mod sqlite;
+mod standin;
+mod standing;
+mod states;
+mod story;
+#[cfg(test)]
+mod tests;
+mod writer;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,12 +31,32 @@ use crate::outcome::{Outcome, Reason};
 use crate::session::SessionKey;
 use crate::session::evidence::Evidence;
 
+pub use audit::{Audit, Gap};
+pub use hand::{Handled, Which};
+pub use pause::Paused;
+pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
+pub use record::Recorded;
+pub use sqlite::{Ledger, Ownership};
+pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory, VersionRow};
+
 /// The ledger could not be read or written. Never means that data is wrong; the caller tries again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the ledger: {detail}")]
 pub struct Fault {
     /// A sentence with the engine's own words.
     pub detail: String,
+}
+
+impl Fault {
+    fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into() }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 /// What the operator sees of a message. Every message is in exactly one of these.
@@ -173,6 +211,8 @@ pub struct Claimed {
     pub uncertain: bool,
     /// When the delivery was made.
     pub created_at: Timestamp,
+    /// Where the retry horizon begins: when it was made, or last retried by hand.
+    pub since: Timestamp,
     /// Steps whose last applied rendered request is known for this session and destination: name → digest.
     pub applied: Vec<(String, String)>,
     /// Fences the lease: `record` refuses results of an older one.
@@ -205,7 +245,8 @@ pub struct Finished {
     pub next: Next,
     /// The reason of its new state.
     pub reason: Reason,
-    /// Whether the effect of the attempt is not known.
+    /// Whether an effect is not known, of this attempt or of an earlier one that this one could not clear
+    /// up. `False` says that all is known. Not looked at for `Back`, which leaves it as it was.
     pub uncertain: bool,
     /// Steps that were applied, with the digest of what was sent.
     pub applied: Vec<(String, String)>,

@@ -3,6 +3,10 @@
 //!
 //! All types are plain values of our own, so the MIME crate can change in one file (`parse`).
 
+mod boundary;
+mod decode;
+mod fields;
+mod mime;
 pub mod parse;
 
 use std::borrow::Cow;
@@ -16,6 +20,8 @@ use crate::outcome::Reason;
 pub struct Limits {
     /// The whole raw message, in bytes.
     pub message_bytes: usize,
+    /// One header block, the message's own or a part's, in bytes.
+    pub header_bytes: usize,
     /// MIME parts, nested messages included.
     pub parts: usize,
     /// Levels of nested `message/rfc822`.
@@ -32,6 +38,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 50 << 20,
+            header_bytes: 256 << 10,
             parts: 1_000,
             nesting: 16,
             decoded_bytes: 200 << 20,
@@ -54,12 +61,59 @@ pub struct Message<'a> {
     pub to: Vec<String>,
     /// `Date`.
     pub date: Option<Timestamp>,
+    /// All header fields of the message itself, in order.
+    pub fields: Vec<Field<'a>>,
     /// Leaf parts in reading order.
     pub parts: Vec<Part<'a>>,
     /// Sentences about what was odd.
     pub notes: Vec<String>,
     /// Set if a limit was passed: the message must not be processed.
     pub refusal: Option<(Reason, String)>,
+}
+
+impl<'a> Message<'a> {
+    /// The fields with this name, whatever its case, from the top.
+    pub fn fields_named<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Field<'a>> {
+        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The same message, owning all its bytes.
+    pub fn into_owned(self) -> Message<'static> {
+        Message {
+            message_id: self.message_id,
+            subject: self.subject,
+            from: self.from,
+            to: self.to,
+            date: self.date,
+            fields: self.fields.into_iter().map(Field::into_owned).collect(),
+            parts: self.parts.into_iter().map(Part::into_owned).collect(),
+            notes: self.notes,
+            refusal: self.refusal,
+        }
+    }
+}
+
+/// One header field (RFC 5322 section 2.2), as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its name, as written.
+    pub name: Cow<'a, str>,
+    /// Its body: still folded and encoded, without the white space around it.
+    pub value: Cow<'a, [u8]>,
+}
+
+impl Field<'_> {
+    /// The body unfolded into one line, not decoded; what is not UTF-8 is replaced.
+    pub fn unfolded(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.value).into_owned();
+        text.retain(|c| c != '\r' && c != '\n');
+        text
+    }
+
+    /// The same field, owning its bytes.
+    pub fn into_owned(self) -> Field<'static> {
+        Field { name: Cow::Owned(self.name.into_owned()), value: Cow::Owned(self.value.into_owned()) }
+    }
 }
 
 /// What a leaf part is.
@@ -95,5 +149,17 @@ impl Part<'_> {
     /// The content as text; what is not UTF-8 is replaced.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.content)
+    }
+
+    /// The same part, owning its content.
+    pub fn into_owned(self) -> Part<'static> {
+        Part {
+            place: self.place,
+            kind: self.kind,
+            file_name: self.file_name,
+            content_type: self.content_type,
+            content: Cow::Owned(self.content.into_owned()),
+            depth: self.depth,
+        }
     }
 }

@@ -7,6 +7,9 @@
 //! the answer and are best effort: a source never relies on them to know what it has read.
 
 pub mod files;
+pub mod imap;
+mod start;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::outcome::Reason;
+
+pub use start::Start;
 
 /// RFC 5321 sender and recipients, and how the message arrived; never copied from its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,1 +1,4 @@
-//! x
+//! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
+
+mod architecture;
+mod imap;

@@ -1,1 +1,6 @@
-//! x
+//! The live tests: real servers that nobody here wrote. `tests/run` starts them; `cargo test --test live` does
+//! too, and leaves them running.
+
+mod senders;
+mod servers;
+mod support;

@@ -1,0 +1,110 @@
+//! `deliveries`: sessions on their way to destinations; dead letters and parked ones by hand.
+
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::filter::{self, FilterArgs};
+use super::{Context, Failure, Result, output};
+use crate::ids::DeliveryId;
+use crate::ledger::{DeliveryState, Which};
+
+/// The deliveries: sessions on their way to destinations.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mail2crm deliveries list --state dead\n  mail2crm deliveries show 17\n  mail2crm deliveries retry --all --destination helpdesk --since 2d --dry-run\n  mail2crm deliveries release 17 --record C-100482")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List them, newest first.
+    List {
+        /// `waiting`, `sending`, `parked`, `delivered`, `unchanged`, `superseded`, `dead` or `discarded`.
+        #[arg(long)]
+        state: Option<String>,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+    /// The whole story of one: every attempt with request and answer.
+    Show {
+        /// Its number.
+        id: DeliveryId,
+    },
+    /// Try dead ones again now.
+    Retry {
+        /// Their numbers.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<DeliveryId>,
+        /// All dead ones that fit the filter.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let waiting, parked or dead ones go.
+    Discard {
+        /// Their numbers.
+        #[arg(required = true)]
+        ids: Vec<DeliveryId>,
+        /// Why, for those who ask later.
+        #[arg(long)]
+        why: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give parked or dead ones the record they belong to.
+    Release {
+        /// Their numbers.
+        #[arg(required = true)]
+        ids: Vec<DeliveryId>,
+        /// The record's id in the CRM.
+        #[arg(long)]
+        record: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result {
+    let (_, ledger) = context.open()?;
+    let runtime = super::runtime()?;
+    let now = Timestamp::now();
+    let handled = match args.command {
+        Command::List { state, filter } => {
+            let known: Vec<&str> = DeliveryState::ALL.iter().map(|s| s.as_str()).collect();
+            let state = filter::state(state.as_deref(), &known, DeliveryState::from_word)?;
+            let rows = runtime.block_on(ledger.deliveries(filter.filter(state)?))?;
+            if context.json {
+                return rows.iter().try_for_each(output::print_line);
+            }
+            let rows: Vec<Vec<String>> = rows
+                .into_iter()
+                .map(|d| {
+                    let next = d.next_at.map(output::time).unwrap_or_default();
+                    let (state, session) = (d.state.as_str().to_owned(), format!("{} v{}", d.session, d.version_number));
+                    vec![d.id.to_string(), state, session, d.destination, d.record.unwrap_or_default(), d.attempts.to_string(), next, d.reason.unwrap_or_default()]
+                })
+                .collect();
+            return output::print_table(&["DELIVERY", "STATE", "SESSION", "DESTINATION", "RECORD", "TRIES", "NEXT OR DEADLINE", "REASON"], &rows);
+        }
+        Command::Show { id } => {
+            let story = runtime.block_on(ledger.delivery_story(id))?.ok_or_else(|| {
+                Failure::Usage(format!("there is no delivery {id}"), "`mail2crm deliveries list` shows their numbers".to_owned())
+            })?;
+            return output::print_story(context.json, &story);
+        }
+        Command::Retry { ids, all, filter, dry_run } => {
+            let which = if all { Which::All(filter.filter(Some(DeliveryState::Dead))?) } else { Which::Ids(ids) };
+            runtime.block_on(ledger.retry(which, dry_run, now))?
+        }
+        Command::Discard { ids, why, dry_run } => runtime.block_on(ledger.discard(ids, &why, dry_run, now))?,
+        Command::Release { ids, record, dry_run } => runtime.block_on(ledger.release(ids, &record, dry_run, now))?,
+    };
+    output::print_handled(context.json, "delivery", &handled)
+}

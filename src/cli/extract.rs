@@ -1,0 +1,68 @@
+//! `extract`: what is found in each message; stores and sends nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Context, Failure, Result, output};
+use crate::config::DEFAULT_PROFILE;
+use crate::diagnostic::Diagnostic;
+use crate::intake::{self, Rules};
+use crate::message::Limits;
+use crate::session::extract::report;
+use crate::session::profile::Profile;
+use crate::source::files;
+
+/// Print what is found in each message, one JSON object a line; store and send nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mail2crm extract inbox.mbox | jq -r '.sessions[].out_ticket_id'\n  mail2crm extract mail/*.eml\n  mail2crm extract - < message.eml")]
+pub(super) struct Args {
+    /// `.eml`, `.json`, mbox, Maildir or folder; `-` is one message on stdin.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// The contact-centre instance to name in the output.
+    #[arg(long, default_value = "default")]
+    instance: String,
+    /// How the platform names and labels things: a file of `templates/_profiles`.
+    #[arg(long, default_value = DEFAULT_PROFILE)]
+    profile: String,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result {
+    let rules = Rules { instance: args.instance, profile: profile(context, &args.profile)?, limits: Limits::default() };
+    let mut unreadable = false;
+    for received in files::walk(&args.paths) {
+        match received {
+            Ok(received) => {
+                let reading = intake::read_safely(&received, &rules);
+                // Nothing is verified for files that the operator names.
+                let trust = json!({ "verdict": "none", "by": null, "domain": null });
+                let line = report::to_extract_json(&received.input, reading.message_id.as_deref(), &reading.extraction, trust);
+                output::print_line(&line)?;
+                for note in &reading.notes {
+                    tracing::info!(input = %received.input, "{note}");
+                }
+            }
+            Err((path, error)) => {
+                unreadable = true;
+                eprintln!("error: can't read `{path}`: {error}");
+            }
+        }
+    }
+    if unreadable { Err(Failure::NotAllWell) } else { Ok(()) }
+}
+
+/// The profile with this name.
+pub(super) fn profile(context: &Context, name: &str) -> Result<Arc<Profile>> {
+    let catalogue = context.catalogue()?;
+    match catalogue.profile(name) {
+        Some(file) => Ok(Arc::new(Profile::from_toml(file)?)),
+        None => {
+            let known: Vec<String> = catalogue.profiles().into_iter().collect();
+            let fault = Diagnostic::of_file("--profile", "unknown_profile", format!("there is no profile `{name}`"));
+            let hint = crate::diagnostic::suggest(name, known.iter().map(String::as_str));
+            Err(Failure::Operator(fault.hint(hint).into()))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `messages`: what was received, and what became of it.
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::filter::{self, FilterArgs};
+use super::{Context, Failure, Result, output};
+use crate::ids::MessageId;
+use crate::intake::{self, Rules};
+use crate::ledger::MessageState;
+use crate::service::Router;
+use crate::source::{Content, Envelope, Received};
+
+/// The messages that were received.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mail2crm messages list --state quarantined\n  mail2crm messages show 42\n  mail2crm messages reprocess 42")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List them, newest first.
+    List {
+        /// `processed`, `ignored`, `quarantined` or `discarded`.
+        #[arg(long)]
+        state: Option<String>,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+    /// The whole story of one: what was found, where each value came from, every delivery and attempt.
+    Show {
+        /// Its number.
+        id: MessageId,
+        /// Print the raw message instead, as it was received.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Read quarantined or ignored ones again, with today's profile and program.
+    Reprocess {
+        /// Their numbers.
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+    },
+    /// Let quarantined ones go; their bytes are kept.
+    Discard {
+        /// Their numbers.
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+        /// Why, for those who ask later.
+        #[arg(long)]
+        why: String,
+    },
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result {
+    let (config, ledger) = context.open()?;
+    let runtime = super::runtime()?;
+    match args.command {
+        Command::List { state, filter } => {
+            let known: Vec<&str> = MessageState::ALL.iter().map(|s| s.as_str()).collect();
+            let state = filter::state(state.as_deref(), &known, MessageState::from_word)?;
+            let rows = runtime.block_on(ledger.messages(filter.filter(state)?))?;
+            if context.json {
+                return rows.iter().try_for_each(output::print_line);
+            }
+            let rows: Vec<Vec<String>> = rows
+                .into_iter()
+                .map(|m| {
+                    let what = if m.sessions.is_empty() { m.reason.unwrap_or_default() } else { m.sessions.join(", ") };
+                    vec![m.id.to_string(), output::time(m.received_at), m.state.as_str().to_owned(), m.source, m.input, what]
+                })
+                .collect();
+            output::print_table(&["MESSAGE", "RECEIVED", "STATE", "SOURCE", "INPUT", "SESSIONS OR REASON"], &rows)
+        }
+        Command::Show { id, raw: true } => {
+            let raw = runtime.block_on(ledger.message_raw(id))?.ok_or_else(|| none(id))?;
+            Ok(std::io::Write::write_all(&mut std::io::stdout().lock(), &raw)?)
+        }
+        Command::Show { id, raw: false } => {
+            let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
+            output::print_story(context.json, &story)
+        }
+        Command::Discard { ids, why } => {
+            let handled = runtime.block_on(ledger.message_discard(ids, &why))?;
+            output::print_handled(context.json, "message", &handled)
+        }
+        Command::Reprocess { ids } => {
+            let router = Arc::new(Router::new(&config));
+            let mut all_done = true;
+            for id in ids {
+                let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
+                let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
+                let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
+                let rules = of_source.unwrap_or_else(|| {
+                    Arc::new(Rules { instance: "default".to_owned(), profile: config.profile.clone(), limits: config.limits })
+                });
+                let content = if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
+                let received = Received {
+                    input: story.message.input.clone(),
+                    content,
+                    envelope: Envelope::default(),
+                    received_at: Some(story.message.received_at),
+                };
+                let now = Timestamp::now();
+                let row = intake::row(&story.message.source, &received, intake::read_safely(&received, &rules), now);
+                let (state, reason) = (row.state, row.reason);
+                let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;
+                all_done &= done.is_some() && state != MessageState::Quarantined;
+                match done {
+                    Some(done) => eprintln!(
+                        "message {id}: {}{}, {} deliveries",
+                        state.as_str(),
+                        reason.map(|r| format!(" ({r})")).unwrap_or_default(),
+                        done.deliveries
+                    ),
+                    None => eprintln!("message {id}: left as it is: it is processed already"),
+                }
+            }
+            if all_done { Ok(()) } else { Err(Failure::NotAllWell) }
+        }
+    }
+}
+
+fn none(id: MessageId) -> Failure {
+    Failure::Usage(format!("there is no message {id}"), "`mail2crm messages list` shows their numbers".to_owned())
+}

@@ -1,0 +1,104 @@
+//! What would be sent, printed: the exact requests, the exact mail, the exact file.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Result;
+use super::output::harmless;
+use crate::config::Config;
+use crate::connector::Inputs;
+use crate::dispatch::{self, Preview};
+use crate::ledger::Leg;
+use crate::outcome::Verdict;
+use crate::session::evidence::Found;
+
+/// Prints what one found session would send to one destination.
+pub(super) fn print(out: &mut impl Write, as_json: bool, config: &Config, input: &str, found: &Found, leg: &Leg, now: Timestamp) -> Result {
+    let Some(destination) = config.destinations.iter().find(|d| d.name == leg.destination) else { return Ok(()) };
+    let document = serde_json::to_string_pretty(&found.document).map_err(anyhow::Error::new)?;
+    let inputs = Inputs {
+        session: &found.session,
+        document: &document,
+        version: 1,
+        digest: &found.digest,
+        record: leg.record.as_deref(),
+        uncertain: false,
+        applied: &[],
+    };
+    let preview = match (&leg.refused, &leg.record) {
+        (Some((reason, detail)), _) => Err((*reason, detail.clone())),
+        (None, None) => Err((crate::outcome::Reason::NoRecordId, "parked until a later version brings the OutTicket ID".to_owned())),
+        (None, Some(_)) => dispatch::show(&destination.way.shown(), &leg.destination, inputs, now).map_err(|v: Verdict| (v.reason, v.detail)),
+    };
+    let key = found.session.session_key();
+    if as_json {
+        let what = match &preview {
+            Ok(preview) => of_preview(preview),
+            Err((reason, detail)) => json!({ "refused": { "reason": reason, "detail": detail } }),
+        };
+        let mut line = json!({ "input": input, "session": key.to_string(), "destination": leg.destination, "record": leg.record });
+        if let (Some(line), Value::Object(what)) = (line.as_object_mut(), what) {
+            line.extend(what);
+        }
+        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        return Ok(out.write_all(b"\n")?);
+    }
+    writeln!(out, "── {key} → {} ({}), from {input}", leg.destination, leg.record.as_deref().unwrap_or("no record"))?;
+    match preview {
+        Ok(Preview::Requests(requests)) if requests.is_empty() => writeln!(out, "nothing to send")?,
+        Ok(Preview::Requests(requests)) => {
+            for prepared in requests {
+                let request = prepared.request;
+                writeln!(out, "# step {}\n{} {}", prepared.step, request.method, request.url)?;
+                for (name, value) in &request.headers {
+                    writeln!(out, "{name}: {value}")?;
+                }
+                if request.with_credentials {
+                    writeln!(out, "(and the destination's credentials)")?;
+                }
+                if let Some(body) = request.body {
+                    writeln!(out, "Content-Type: {}\n", body.content_type)?;
+                    out.write_all(harmless(&String::from_utf8_lossy(&body.bytes)).as_bytes())?;
+                    writeln!(out)?;
+                }
+                writeln!(out)?;
+            }
+        }
+        Ok(Preview::Mail(mail)) => {
+            writeln!(out, "MAIL FROM:<{}>", mail.from)?;
+            for to in &mail.to {
+                writeln!(out, "RCPT TO:<{to}>")?;
+            }
+            writeln!(out, "\n{}", harmless(&String::from_utf8_lossy(&mail.bytes).replace('\r', "")))?;
+        }
+        Ok(Preview::File(path, text)) => writeln!(out, "file {}\n\n{}\n", path.display(), harmless(&text))?,
+        Err((reason, detail)) => writeln!(out, "nothing is sent: {detail} ({reason})\n")?,
+    }
+    Ok(())
+}
+
+fn of_preview(preview: &Preview) -> Value {
+    match preview {
+        Preview::Requests(requests) => {
+            let requests: Vec<Value> = requests
+                .iter()
+                .map(|p| {
+                    let body = p.request.body.as_ref().map(|b| match serde_json::from_slice::<Value>(&b.bytes) {
+                        Ok(json) => json,
+                        Err(_) => String::from_utf8_lossy(&b.bytes).into(),
+                    });
+                    let content_type = p.request.body.as_ref().map(|b| b.content_type.as_str());
+                    let headers: Vec<Value> = p.request.headers.iter().map(|(n, v)| json!([n, v])).collect();
+                    json!({ "step": p.step, "method": p.request.method, "url": p.request.url, "headers": headers, "content_type": content_type, "body": body })
+                })
+                .collect();
+            json!({ "requests": requests })
+        }
+        Preview::Mail(mail) => {
+            json!({ "mail": { "from": mail.from, "to": mail.to, "message_id": mail.message_id, "raw": String::from_utf8_lossy(&mail.bytes) } })
+        }
+        Preview::File(path, text) => json!({ "file": { "path": path, "content": text } }),
+    }
+}

@@ -1,0 +1,225 @@
+//! `process`: one-shot through the whole path, with the ledger; also the pipe of an MTA.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::progress::Progress;
+use super::{Context, Failure, Result, output, preview};
+use crate::config::Config;
+use crate::intake::{self, Rules};
+use crate::ledger::{DeliveryState, Filter, Ledger, MessageState};
+use crate::record::route::Route;
+use crate::service::{Router, Service};
+use crate::session::evidence::Extraction;
+use crate::source::{Batch, Content, Inlet, Received, Settled, files};
+
+/// The name under which the ledger knows what was processed by hand.
+const SOURCE: &str = "process";
+/// Commit so many messages together at most, or so many bytes.
+const BATCH: (usize, usize) = (64, 4 << 20);
+
+/// Take messages once through the whole path: extract, commit, deliver.
+///
+/// `-` reads one message from stdin, for the pipe of an MTA: exit 0 once it is committed, 75 on any doubt.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  mail2crm process inbox.mbox\n  mail2crm process mail/ --dry-run\n  mail2crm process metadata-48213.json --to archive\n  in /etc/aliases:  sessions: \"|/usr/local/bin/mail2crm process -\"")]
+pub(super) struct Args {
+    /// `.eml`, `.json`, mbox, Maildir or folder; `-` is one message on stdin.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Only to this destination, whatever the routes say. Can be given several times.
+    #[arg(long, value_name = "DEST")]
+    to: Vec<String>,
+    /// Send and store nothing; print what would be sent.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How files that the operator names are read.
+pub(super) fn rules(config: &Config) -> Rules {
+    Rules { instance: "default".to_owned(), profile: config.profile.clone(), limits: config.limits }
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result {
+    let pipe = args.paths.iter().any(|p| p == Path::new("-"));
+    let result = work(context, args);
+    match result {
+        // An MTA bounces what ends otherwise: whatever is not safe is to be tried again.
+        Err(Failure::World(error)) if pipe => Err(Failure::Temporary(format!("{error:#}"))),
+        Err(Failure::Operator(faults)) if pipe => Err(Failure::Temporary(faults.render())),
+        Err(Failure::NotAllWell) if pipe => Ok(()),
+        result => result,
+    }
+}
+
+fn work(context: &Context, args: Args) -> Result {
+    let mut config = context.config()?;
+    for name in &args.to {
+        super::destination::known(&config, name)?;
+    }
+    if !args.to.is_empty() {
+        config.routes = vec![Route { to: args.to, ..Route::default() }];
+    }
+    if args.dry_run {
+        return dry_run(context, &config, &args.paths);
+    }
+    let ledger = super::open_ledger(&config.state)?;
+    let begun = Timestamp::now();
+    let service = Service::build(config, ledger.clone())?;
+    let runtime = super::runtime()?;
+    let taken = runtime.block_on(take_in(&service, args.paths))?;
+    runtime.block_on(async {
+        let stop = super::run::stop_on_signal()?;
+        service.drain(Duration::from_secs(3), stop).await;
+        report(context, &ledger, &taken, begun).await
+    })
+}
+
+/// What was taken in.
+#[derive(Default)]
+struct Taken {
+    messages: usize,
+    refused: usize,
+    unreadable: usize,
+}
+
+/// Commits everything that the paths hold, in batches, each while the next is being read.
+async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
+    let mut progress = Progress::over(&paths);
+    let (to_intake, from_source) = mpsc::channel(2);
+    let intake = tokio::spawn(service.intake(SOURCE, Arc::new(rules(service.config()))).serve(from_source));
+    let inlet = Inlet::new(SOURCE, to_intake);
+    let (to_batches, mut from_files) = mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH.0);
+    let reader = tokio::task::spawn_blocking(move || {
+        for received in files::walk(&paths) {
+            if to_batches.blocking_send(received).is_err() {
+                return;
+            }
+        }
+    });
+    let mut taken = Taken::default();
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    loop {
+        let received = from_files.recv().await;
+        let end = received.is_none();
+        match received {
+            Some(Ok(received)) => {
+                let size = size(&received.content);
+                progress.add(size);
+                bytes += size;
+                items.push(named(received));
+            }
+            Some(Err((path, error))) => {
+                taken.unreadable += 1;
+                eprintln!("error: can't read `{path}`: {error}");
+            }
+            None => {}
+        }
+        if !items.is_empty() && (end || items.len() >= BATCH.0 || bytes >= BATCH.1) {
+            bytes = 0;
+            let batch = Batch { items: std::mem::take(&mut items), position: None };
+            for settled in inlet.hand_over(batch).await {
+                taken.messages += 1;
+                match settled {
+                    Settled::Accepted => {}
+                    Settled::Refused(_) => taken.refused += 1,
+                    Settled::TryAgain(detail) => return Err(Failure::World(anyhow::anyhow!("not committed: {detail}"))),
+                }
+            }
+        }
+        if end {
+            break;
+        }
+    }
+    progress.end();
+    drop(inlet);
+    reader.await.map_err(anyhow::Error::new)?;
+    intake.await.map_err(anyhow::Error::new)?;
+    Ok(taken)
+}
+
+/// Stdin has no name of its own: its content names it, so that the same message again is known.
+fn named(mut received: Received) -> Received {
+    if received.input == "-" {
+        let bytes = match &received.content {
+            Content::Mail(bytes) | Content::Document(bytes) => bytes.clone(),
+            Content::TooLarge(_) => bytes::Bytes::new(),
+        };
+        received.input = format!("stdin-{}", intake::digest(&bytes).get(..16).unwrap_or_default());
+    }
+    received
+}
+
+fn size(content: &Content) -> usize {
+    match content {
+        Content::Mail(bytes) | Content::Document(bytes) => bytes.len(),
+        Content::TooLarge(_) => 0,
+    }
+}
+
+/// Says what became of it; not all well if something was not delivered or was quarantined.
+async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timestamp) -> Result {
+    let of_this_run = || Filter { since: Some(begun), ..Filter::default() };
+    let deliveries = ledger.deliveries(of_this_run()).await?;
+    let messages = ledger.messages(Filter { source: Some(SOURCE.to_owned()), ..of_this_run() }).await?;
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for delivery in &deliveries {
+        *states.entry(delivery.state.as_str()).or_default() += 1;
+    }
+    if context.json {
+        output::print_line(&json!({ "messages": taken.messages, "unreadable": taken.unreadable, "refused": taken.refused, "deliveries": states }))?;
+    } else {
+        let states = states.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
+        let states = if states.is_empty() { "nothing to deliver".to_owned() } else { states };
+        eprintln!("{} messages taken in, {} put into quarantine; deliveries: {states}", taken.messages, taken.refused);
+    }
+    let well = |state: DeliveryState| matches!(state, DeliveryState::Delivered | DeliveryState::Unchanged | DeliveryState::Superseded);
+    let all_well = taken.unreadable == 0
+        && taken.refused == 0
+        && deliveries.iter().all(|d| well(d.state))
+        && messages.iter().all(|m| m.state != MessageState::Quarantined);
+    if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
+}
+
+fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
+    let (router, rules) = (Router::new(config), rules(config));
+    let mut progress = Progress::over(paths);
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let (mut all_well, now) = (true, Timestamp::now());
+    for received in files::walk(paths) {
+        let received = match received {
+            Ok(received) => received,
+            Err((path, error)) => {
+                all_well = false;
+                eprintln!("error: can't read `{path}`: {error}");
+                continue;
+            }
+        };
+        progress.add(size(&received.content));
+        match intake::read_safely(&received, &rules).extraction {
+            Extraction::Sessions(found) => {
+                for found in &found {
+                    for leg in router.legs_of(&found.session) {
+                        all_well &= leg.refused.is_none() && leg.record.is_some();
+                        preview::print(&mut out, context.json, config, &received.input, found, &leg, now)?;
+                    }
+                }
+            }
+            Extraction::None => {}
+            Extraction::Refused(reason, detail) => {
+                all_well = false;
+                eprintln!("{}: would be put into quarantine: {detail} ({reason})", received.input);
+            }
+        }
+    }
+    out.flush()?;
+    progress.end();
+    if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
+}

@@ -1,0 +1,474 @@
+//! Commits received messages: raw bytes, sessions, versions, deliveries and the source's position in one
+//! transaction. Only after it may a source be told that a message is safe.
+//!
+//! What is known already (the same item of the same source) changes nothing. What becomes of each session:
+//! `standing`. Nothing here calls anybody but the planner, which is pure.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+use serde_json::{Map, Value};
+
+use super::delivery::{Change, Delivery, is_free, lane};
+use super::sqlite::Ledger;
+use super::standin as version;
+use super::standing::{Judgement, Stamp, judge};
+use super::writer::Transaction;
+use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::ids::MessageId;
+use crate::outcome::Reason;
+
+/// How long a delivery waits for its record id, in milliseconds: 72 hours.
+pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;
+
+impl Ledger {
+    /// Commits a batch of messages and where the source now stands, all or nothing. One answer per message,
+    /// in order. A message whose source, input and raw bytes are known is answered with `known`.
+    ///
+    /// `source` is whose position it is: key and value, opaque to the ledger.
+    pub async fn accept(
+        &self,
+        batch: Vec<NewMessage>,
+        source: &str,
+        position: Option<(String, String)>,
+        planner: Arc<dyn Planner>,
+        now: Timestamp,
+    ) -> Result<Vec<Accepted>, Fault> {
+        // Texts are made here, so that the writing thread only writes.
+        let batch: Vec<Incoming> = batch.into_iter().map(Incoming::new).collect();
+        let source = source.to_owned();
+        self.write(move |tx| {
+            let intake = Intake { tx, planner: &*planner, now };
+            let accepted = batch.iter().map(|message| intake.message(message)).collect::<Result<_, _>>()?;
+            if let Some((key, value)) = position {
+                intake.position(&source, &key, &value)?;
+            }
+            Ok(accepted)
+        })
+        .await
+    }
+
+    /// Puts a new result in the place of that of a message that was not `processed`: a quarantined or
+    /// ignored one, read again by a newer program or profile. Its raw bytes stay. `None` if there is no
+    /// such message, it is processed already, or `message` is of other bytes.
+    pub async fn reprocess(
+        &self,
+        id: MessageId,
+        message: NewMessage,
+        planner: Arc<dyn Planner>,
+        now: Timestamp,
+    ) -> Result<Option<Accepted>, Fault> {
+        let incoming = Incoming::new(message);
+        self.write(move |tx| Intake { tx, planner: &*planner, now }.again(id, &incoming)).await
+    }
+}
+
+/// A message with its texts made.
+struct Incoming {
+    message: NewMessage,
+    sessions: Vec<Texts>,
+}
+
+struct Texts {
+    document: String,
+    evidence: String,
+    warnings: String,
+}
+
+impl Incoming {
+    fn new(message: NewMessage) -> Self {
+        let sessions = message.sessions.iter().map(Texts::new).collect();
+        Self { message, sessions }
+    }
+}
+
+impl Texts {
+    fn new(session: &NewSession) -> Self {
+        let place = |(field, evidence): &(String, _)| {
+            (field.clone(), serde_json::to_value::<&crate::session::evidence::Evidence>(evidence).unwrap_or_default())
+        };
+        let evidence: Map<String, Value> = session.evidence.iter().map(place).collect();
+        Self {
+            document: session.document.to_string(),
+            evidence: Value::Object(evidence).to_string(),
+            warnings: Value::from(session.warnings.as_slice()).to_string(),
+        }
+    }
+}
+
+/// A session as the ledger has it.
+struct Known {
+    id: i64,
+    newest: i64,
+    updated_us: Option<i64>,
+    version: i64,
+    digest: String,
+}
+
+/// One transaction's work.
+struct Intake<'a> {
+    tx: &'a Transaction<'a>,
+    planner: &'a dyn Planner,
+    now: Timestamp,
+}
+
+/// A version to be written.
+struct NewVersion<'a> {
+    number: i64,
+    standing: Standing,
+    digest: &'a str,
+    document: &'a str,
+    legs: &'a [Leg],
+}
+
+impl Intake<'_> {
+    fn message(&self, incoming: &Incoming) -> Result<Accepted, Fault> {
+        let message = &incoming.message;
+        let inserted = self
+            .tx
+            .sql
+            .prepare_cached(
+                "INSERT INTO messages (source, input, raw_digest, message_id, is_document, received_at, recorded_at, \
+                 state, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                message.source,
+                message.input,
+                message.raw_digest,
+                message.message_id,
+                message.is_document,
+                message.received_at.as_millisecond(),
+                self.now.as_millisecond(),
+                message.state.as_str(),
+                message.reason.map(Reason::as_str),
+                message.detail,
+            ])?;
+        if inserted == 0 {
+            return self.known(message);
+        }
+        let id = self.tx.sql.last_insert_rowid();
+        self.tx
+            .sql
+            .prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
+            .execute(params![id, &message.raw[..]])?;
+        self.sessions(id, incoming)
+    }
+
+    fn known(&self, message: &NewMessage) -> Result<Accepted, Fault> {
+        let id = self
+            .tx
+            .sql
+            .prepare_cached("SELECT id FROM messages WHERE source = ?1 AND input = ?2 AND raw_digest = ?3")?
+            .query_row([&message.source, &message.input, &message.raw_digest], |row| row.get(0))?;
+        let sessions = message.sessions.iter().map(|s| (s.key.clone(), Standing::Duplicate)).collect();
+        Ok(Accepted { message: MessageId(id), known: true, sessions, deliveries: 0 })
+    }
+
+    fn again(&self, id: MessageId, incoming: &Incoming) -> Result<Option<Accepted>, Fault> {
+        let message = &incoming.message;
+        let old: Option<(String, String)> = self
+            .tx
+            .sql
+            .prepare_cached("SELECT state, raw_digest FROM messages WHERE id = ?1")?
+            .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((state, raw_digest)) = old else { return Ok(None) };
+        let allowed = MessageState::from_word(&state)
+            .is_some_and(|from| from == message.state || from.may_become().contains(&message.state));
+        if !allowed || raw_digest != message.raw_digest || state == MessageState::Processed.as_str() {
+            return Ok(None);
+        }
+        self.tx
+            .sql
+            .prepare_cached("UPDATE messages SET state = ?2, reason = ?3, detail = ?4, message_id = ?5 WHERE id = ?1")?
+            .execute(params![
+                id.0,
+                message.state.as_str(),
+                message.reason.map(Reason::as_str),
+                message.detail,
+                message.message_id
+            ])?;
+        self.sessions(id.0, incoming).map(Some)
+    }
+
+    fn sessions(&self, message: i64, incoming: &Incoming) -> Result<Accepted, Fault> {
+        let mut accepted = Accepted { message: MessageId(message), known: false, sessions: Vec::new(), deliveries: 0 };
+        for (place, (session, texts)) in incoming.message.sessions.iter().zip(&incoming.sessions).enumerate() {
+            let (standing, deliveries) = self.session(message, place, session, texts)?;
+            accepted.sessions.push((session.key.clone(), standing));
+            accepted.deliveries += deliveries;
+        }
+        if accepted.deliveries > 0 {
+            self.tx.wake();
+        }
+        Ok(accepted)
+    }
+
+    /// Its standing, and how many deliveries are due because of it.
+    fn session(&self, message: i64, place: usize, new: &NewSession, texts: &Texts) -> Result<(Standing, usize), Fault> {
+        let updated_us = new.updated_at.map(Timestamp::as_microsecond);
+        let known = self.find(new)?;
+        let newest = known.as_ref().map(|k| Stamp { updated_us: k.updated_us, digest: &k.digest });
+        let judgement = judge(newest, Stamp { updated_us, digest: &new.digest });
+        let (session, version, standing, due) = match (known, judgement) {
+            (None, _) => {
+                let session = self.insert_session(new, updated_us)?;
+                let legs = self.legs(new, &new.document);
+                let version = NewVersion {
+                    number: 1,
+                    standing: Standing::First,
+                    digest: &new.digest,
+                    document: &texts.document,
+                    legs: &legs,
+                };
+                let version = self.insert_version(session, message, new, updated_us, &version)?;
+                (session, version, Standing::First, self.deliver(session, version, &legs)?)
+            }
+            (Some(known), Judgement::Same { forward }) => {
+                if forward {
+                    self.move_on(known.id, known.newest, updated_us)?;
+                }
+                (known.id, known.version, Standing::Duplicate, 0)
+            }
+            (Some(known), Judgement::Older) => match self.recorded(known.id, &new.digest)? {
+                Some(version) => (known.id, version, Standing::Duplicate, 0),
+                None => {
+                    let version = NewVersion {
+                        number: self.next_number(known.id)?,
+                        standing: Standing::Older,
+                        digest: &new.digest,
+                        document: &texts.document,
+                        legs: &[],
+                    };
+                    let version = self.insert_version(known.id, message, new, updated_us, &version)?;
+                    (known.id, version, Standing::Older, 0)
+                }
+            },
+            (Some(known), Judgement::EqualAge) => {
+                let merged = version::merge(&self.document(known.version)?, &new.document);
+                let digest = version::digest(&merged);
+                if digest == known.digest {
+                    (known.id, known.version, Standing::Duplicate, 0)
+                } else {
+                    let text = merged.to_string();
+                    let taken = self.take_over(
+                        message,
+                        new,
+                        updated_us,
+                        &known,
+                        (Standing::Supplement, &digest, &text, &merged),
+                    )?;
+                    (known.id, taken.0, Standing::Supplement, taken.1)
+                }
+            }
+            (Some(known), Judgement::Newer | Judgement::First) => {
+                let content = (Standing::Newer, new.digest.as_str(), texts.document.as_str(), &new.document);
+                let taken = self.take_over(message, new, updated_us, &known, content)?;
+                (known.id, taken.0, Standing::Newer, taken.1)
+            }
+        };
+        self.tx
+            .sql
+            .prepare_cached(
+                "INSERT INTO found (message, place, session, version, standing, evidence, warnings) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                message,
+                place as i64,
+                session,
+                version,
+                standing.as_str(),
+                texts.evidence,
+                texts.warnings
+            ])?;
+        Ok((standing, due))
+    }
+
+    /// A version that becomes the newest: what of the session was not sent yet is superseded, at every
+    /// destination, also where the new one does not go: the newest version alone decides.
+    fn take_over(
+        &self,
+        message: i64,
+        new: &NewSession,
+        updated_us: Option<i64>,
+        known: &Known,
+        (standing, digest, document, value): (Standing, &str, &str, &Value),
+    ) -> Result<(i64, usize), Fault> {
+        let legs = self.legs(new, value);
+        let number = self.next_number(known.id)?;
+        let version = NewVersion { number, standing, digest, document, legs: &legs };
+        let version = self.insert_version(known.id, message, new, updated_us, &version)?;
+        self.move_on(known.id, number, updated_us)?;
+        for unsent in Delivery::unsent_of(self.tx.sql, known.id)? {
+            unsent.become_(self.tx.sql, Change::superseded(), self.now)?;
+        }
+        Ok((version, self.deliver(known.id, version, &legs)?))
+    }
+
+    fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Known {
+                id: row.get(0)?,
+                newest: row.get(1)?,
+                updated_us: row.get(2)?,
+                version: row.get(3)?,
+                digest: row.get(4)?,
+            })
+        };
+        let key = &new.key;
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached(
+                "SELECT s.id, s.newest, s.updated_us, v.id, v.digest FROM sessions s \
+                 JOIN versions v ON v.session = s.id AND v.number = s.newest \
+                 WHERE s.instance = ?1 AND s.channel = ?2 AND s.session_id = ?3",
+            )?
+            .query_row([key.instance.as_str(), key.channel.as_str(), key.id.as_str()], read)
+            .optional()?)
+    }
+
+    fn insert_session(&self, new: &NewSession, updated_us: Option<i64>) -> Result<i64, Fault> {
+        let key = &new.key;
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached(
+                "INSERT INTO sessions (instance, channel, session_id, newest, updated_us, created_at, changed_at) \
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5)",
+            )?
+            .insert(params![key.instance, key.channel.as_str(), key.id, updated_us, self.now.as_millisecond()])?)
+    }
+
+    fn insert_version(
+        &self,
+        session: i64,
+        message: i64,
+        new: &NewSession,
+        updated_us: Option<i64>,
+        version: &NewVersion<'_>,
+    ) -> Result<i64, Fault> {
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached(
+                "INSERT INTO versions (session, number, updated_us, digest, found_digest, standing, message, legs, \
+                 created_at, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .insert(params![
+                session,
+                version.number,
+                updated_us,
+                version.digest,
+                new.digest,
+                version.standing.as_str(),
+                message,
+                version.legs.len() as i64,
+                self.now.as_millisecond(),
+                version.document,
+            ])?)
+    }
+
+    fn move_on(&self, session: i64, newest: i64, updated_us: Option<i64>) -> Result<(), Fault> {
+        self.tx
+            .sql
+            .prepare_cached("UPDATE sessions SET newest = ?2, updated_us = ?3, changed_at = ?4 WHERE id = ?1")?
+            .execute(params![session, newest, updated_us, self.now.as_millisecond()])?;
+        Ok(())
+    }
+
+    fn next_number(&self, session: i64) -> Result<i64, Fault> {
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached("SELECT max(number) + 1 FROM versions WHERE session = ?1")?
+            .query_row([session], |row| row.get(0))?)
+    }
+
+    /// The version that holds this content, whole or as what was merged into it.
+    fn recorded(&self, session: i64, digest: &str) -> Result<Option<i64>, Fault> {
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached(
+                "SELECT id FROM versions WHERE session = ?1 AND (digest = ?2 OR found_digest = ?2) ORDER BY number LIMIT 1",
+            )?
+            .query_row(params![session, digest], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn document(&self, version: i64) -> Result<Value, Fault> {
+        let text: String = self
+            .tx
+            .sql
+            .prepare_cached("SELECT document FROM versions WHERE id = ?1")?
+            .query_row([version], |row| row.get(0))?;
+        serde_json::from_str(&text).map_err(|error| Fault::new(format!("the document of version {version}: {error}")))
+    }
+
+    /// The planner's legs, each once.
+    fn legs(&self, new: &NewSession, document: &Value) -> Vec<Leg> {
+        let mut legs: Vec<Leg> = Vec::new();
+        for leg in self.planner.legs(&new.key, document) {
+            if !legs.contains(&leg) {
+                legs.push(leg);
+            }
+        }
+        legs
+    }
+
+    /// Writes a delivery per leg; how many of them are to be sent.
+    fn deliver(&self, session: i64, version: i64, legs: &[Leg]) -> Result<usize, Fault> {
+        let now = self.now.as_millisecond();
+        let mut due = 0;
+        for leg in legs {
+            let lane = lane(leg.record.as_deref(), session);
+            let (state, next_at, reason, detail) = match (&leg.refused, &leg.record) {
+                (Some((reason, detail)), _) => (DeliveryState::Dead, None, Some(*reason), Some(detail.as_str())),
+                (None, None) => (DeliveryState::Parked, Some(now + PARKED_FOR_MS), Some(Reason::NoRecordId), None),
+                (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
+            };
+            let waits = state == DeliveryState::Waiting;
+            let head = waits && is_free(self.tx.sql, &leg.destination, &lane)?;
+            self.tx
+                .sql
+                .prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
+                .execute([&leg.destination])?;
+            self.tx
+                .sql
+                .prepare_cached(
+                    "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
+                     reason, detail, created_at, since, changed_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11)",
+                )?
+                .execute(params![
+                    session,
+                    version,
+                    leg.destination,
+                    leg.record,
+                    lane,
+                    state.as_str(),
+                    head,
+                    next_at,
+                    reason.map(Reason::as_str),
+                    detail,
+                    now,
+                ])?;
+            due += usize::from(waits);
+        }
+        Ok(due)
+    }
+
+    fn position(&self, source: &str, key: &str, value: &str) -> Result<(), Fault> {
+        self.tx
+            .sql
+            .prepare_cached(
+                "INSERT INTO positions (source, key, value, changed_at) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (source, key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at",
+            )?
+            .execute(params![source, key, value, self.now.as_millisecond()])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Proves from the tables alone that nothing is lost: every message in one state, every session with the
+//! version that counts, every leg of it with a delivery, every delivery on its way or at its end. What
+//! does not add up is named, never repaired.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::sqlite::Ledger;
+use super::{DeliveryState, Fault, MessageState};
+
+/// Places named per rule; more are counted.
+const NAMED: usize = 20;
+
+/// The account of a ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    /// All messages, by state. Every state is there.
+    pub messages: BTreeMap<&'static str, u64>,
+    /// All deliveries, by state. Every state is there.
+    pub deliveries: BTreeMap<&'static str, u64>,
+    /// Sessions.
+    pub sessions: u64,
+    /// Distinct contents of sessions.
+    pub versions: u64,
+    /// Sessions found in messages, duplicates too, by standing.
+    pub found: BTreeMap<String, u64>,
+    /// What does not add up; empty if all is well.
+    pub gaps: Vec<Gap>,
+}
+
+/// One rule that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// What is wrong, as a sentence.
+    pub rule: String,
+    /// How many rows.
+    pub count: u64,
+    /// The first of them, such as `message 12`.
+    pub rows: Vec<String>,
+}
+
+/// A rule: the sentence if it is broken, and the rows that break it.
+struct Rule(&'static str, &'static str);
+
+const RULES: &[Rule] = &[
+    Rule(
+        "a processed message has no session",
+        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' \
+         AND NOT EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
+    ),
+    Rule(
+        "a message that is not processed has sessions",
+        "SELECT 'message ' || id FROM messages m WHERE state <> 'processed' \
+         AND EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
+    ),
+    Rule(
+        "a message that is not processed has no reason",
+        "SELECT 'message ' || id FROM messages WHERE state <> 'processed' AND reason IS NULL",
+    ),
+    Rule(
+        "a message has no raw bytes",
+        "SELECT 'message ' || id FROM messages m WHERE NOT EXISTS (SELECT 1 FROM raws r WHERE r.message = m.id)",
+    ),
+    Rule(
+        "the sessions of a message are not numbered from 0 without a hole",
+        "SELECT 'message ' || message FROM found GROUP BY message HAVING max(place) + 1 <> count(*)",
+    ),
+    Rule(
+        "what was found belongs to a version of another session",
+        "SELECT 'message ' || f.message FROM found f JOIN versions v ON v.id = f.version WHERE v.session <> f.session",
+    ),
+    Rule(
+        "a version was found in no message",
+        "SELECT 'version ' || v.id FROM versions v WHERE NOT EXISTS (SELECT 1 FROM found f \
+         WHERE f.message = v.message AND f.version = v.id AND f.standing = v.standing)",
+    ),
+    Rule(
+        "a session does not have the version that counts",
+        "SELECT 'session ' || s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM versions v \
+         WHERE v.session = s.id AND v.number = s.newest AND v.standing <> 'older')",
+    ),
+    Rule(
+        "a later version that counts is not the newest",
+        "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id \
+         WHERE v.standing <> 'older' AND v.number > s.newest",
+    ),
+    Rule(
+        "a version is of a later moment than its session",
+        "SELECT 'version ' || v.id FROM versions v JOIN sessions s ON s.id = v.session \
+         WHERE coalesce(v.updated_us, -9e18) > coalesce(s.updated_us, -9e18)",
+    ),
+    Rule(
+        "the versions of a session are not numbered from 1 without a hole",
+        "SELECT 'session ' || session FROM versions GROUP BY session HAVING min(number) <> 1 OR max(number) <> count(*)",
+    ),
+    Rule(
+        "a version does not have a delivery for each of its legs",
+        "SELECT 'version ' || v.id FROM versions v \
+         LEFT JOIN (SELECT version, count(*) n FROM deliveries GROUP BY version) d ON d.version = v.id \
+         WHERE coalesce(d.n, 0) < v.legs OR (v.standing = 'older' AND d.n > 0)",
+    ),
+    Rule(
+        "a delivery carries a version of another session",
+        "SELECT 'delivery ' || d.id FROM deliveries d JOIN versions v ON v.id = d.version WHERE v.session <> d.session",
+    ),
+    Rule(
+        "a version that no longer counts is still to be sent",
+        "SELECT 'delivery ' || d.id FROM deliveries d JOIN versions v ON v.id = d.version \
+         JOIN sessions s ON s.id = d.session WHERE d.state IN ('waiting', 'parked') AND v.number <> s.newest",
+    ),
+    Rule(
+        "a delivery that waits has no time to be tried, or one that does not wait has one",
+        "SELECT 'delivery ' || id FROM deliveries WHERE (state IN ('waiting', 'parked')) <> (next_at IS NOT NULL)",
+    ),
+    Rule(
+        "a delivery that is being sent has no lease, or another one has",
+        "SELECT 'delivery ' || id FROM deliveries WHERE (state = 'sending') <> (leased_until IS NOT NULL)",
+    ),
+    Rule(
+        "a delivery that waits has no record",
+        "SELECT 'delivery ' || id FROM deliveries WHERE state IN ('waiting', 'sending') AND record IS NULL",
+    ),
+    Rule(
+        "a lane that nobody sends has no head, or the wrong one",
+        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND d.head <> (\
+         NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'sending' AND b.destination = d.destination \
+         AND b.lane = d.lane) \
+         AND NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.destination = d.destination \
+         AND b.lane = d.lane AND b.id < d.id))",
+    ),
+    Rule(
+        "a delivery that ended has no reason",
+        "SELECT 'delivery ' || id FROM deliveries WHERE state NOT IN ('waiting', 'sending') AND reason IS NULL",
+    ),
+    Rule(
+        "a delivery is delivered without an attempt",
+        "SELECT 'delivery ' || id FROM deliveries d WHERE state = 'delivered' \
+         AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.delivery = d.id)",
+    ),
+    Rule(
+        "a delivery has more attempts written down than counted",
+        "SELECT 'delivery ' || d.id FROM deliveries d \
+         JOIN (SELECT delivery, count(*) n FROM attempts GROUP BY delivery) a ON a.delivery = d.id \
+         WHERE a.n > d.attempts OR d.lease < d.attempts",
+    ),
+    Rule(
+        "a row belongs to one that is not there",
+        "SELECT \"table\" || ' ' || coalesce(rowid, '?') || ' of ' || parent FROM pragma_foreign_key_check",
+    ),
+];
+
+impl Audit {
+    /// Whether everything adds up.
+    pub fn is_complete(&self) -> bool {
+        self.gaps.is_empty()
+    }
+}
+
+impl Ledger {
+    /// Accounts for everything in the ledger, as of one moment. Reads all of it but raw bytes and documents.
+    pub async fn audit(&self) -> Result<Audit, Fault> {
+        self.read(|sql| {
+            let mut gaps = Vec::new();
+            for rule in RULES {
+                gaps.extend(rule.broken(sql)?);
+            }
+            let mut audit = Audit {
+                messages: MessageState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
+                deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
+                sessions: count(sql, "SELECT count(*) FROM sessions")?,
+                versions: count(sql, "SELECT count(*) FROM versions")?,
+                found: by(sql, "SELECT standing, count(*) FROM found GROUP BY 1")?.into_iter().collect(),
+                gaps,
+            };
+            let tables = [
+                ("messages", &mut audit.messages, "SELECT state, count(*) FROM messages GROUP BY 1"),
+                ("deliveries", &mut audit.deliveries, "SELECT state, count(*) FROM deliveries GROUP BY 1"),
+            ];
+            for (table, states, query) in tables {
+                for (word, n) in by(sql, query)? {
+                    states.iter_mut().filter(|(state, _)| **state == word).for_each(|(_, count)| *count = n);
+                }
+                let (all, named) = (count(sql, &format!("SELECT count(*) FROM {table}"))?, states.values().sum());
+                if all != named {
+                    let rule = format!("{table} are in states that have no name");
+                    audit.gaps.push(Gap { rule, count: all.abs_diff(named), rows: Vec::new() });
+                }
+            }
+            Ok(audit)
+        })
+        .await
+    }
+}
+
+impl Rule {
+    fn broken(&self, sql: &Connection) -> Result<Option<Gap>, Fault> {
+        let mut statement = sql.prepare(self.1)?;
+        let mut rows = statement.query([])?;
+        let mut gap = Gap { rule: self.0.to_owned(), count: 0, rows: Vec::new() };
+        while let Some(row) = rows.next()? {
+            gap.count += 1;
+            if gap.rows.len() < NAMED {
+                gap.rows.push(row.get(0)?);
+            }
+        }
+        Ok((gap.count > 0).then_some(gap))
+    }
+}
+
+fn count(sql: &Connection, query: &str) -> Result<u64, Fault> {
+    Ok(sql.query_row(query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
+fn by(sql: &Connection, query: &str) -> Result<Vec<(String, u64)>, Fault> {
+    let mut statement = sql.prepare(query)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,181 @@
+//! One delivery's row and its change of state: the one place that writes `deliveries.state` after the row
+//! was made, so the law of `states` and the order within a record hold whoever asks.
+//!
+//! A lane is what goes in order and one at a time: a record at a destination. Its *head* is the waiting
+//! delivery with the lowest id, as long as none of the lane is being sent. Only heads can be claimed, so a
+//! claim never walks over the ones behind them.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{DeliveryState, Fault};
+use crate::outcome::Reason;
+
+/// The lane of a record, or of a session that has none yet.
+pub(super) fn lane(record: Option<&str>, session: i64) -> String {
+    record.map_or_else(|| format!("~session-{session}"), str::to_owned)
+}
+
+/// What a change of state looks at.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) id: i64,
+    pub(super) session: i64,
+    pub(super) destination: String,
+    pub(super) record: Option<String>,
+    pub(super) lane: String,
+    pub(super) state: DeliveryState,
+    pub(super) lease: i64,
+    pub(super) leased_at: Option<i64>,
+    /// Whether the version it carries is the one that counts for its session.
+    pub(super) newest: bool,
+}
+
+/// What it becomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub(super) to: DeliveryState,
+    pub(super) reason: Option<Reason>,
+    pub(super) detail: Option<&'a str>,
+    /// Waiting: not before. Parked: the deadline.
+    pub(super) next_at: Option<i64>,
+    /// Attempts that ended with it.
+    pub(super) attempts: i64,
+    /// `None` leaves it as it was.
+    pub(super) uncertain: Option<bool>,
+}
+
+impl<'a> Change<'a> {
+    /// A change with a reason, that is no attempt.
+    pub(super) fn new(to: DeliveryState, reason: Option<Reason>, detail: Option<&'a str>) -> Self {
+        Self { to, reason, detail, next_at: None, attempts: 0, uncertain: None }
+    }
+
+    /// A newer version took its place.
+    pub(super) fn superseded() -> Self {
+        Self::new(DeliveryState::Superseded, Some(Reason::Superseded), None)
+    }
+}
+
+/// The columns of [`Delivery`], from `deliveries d JOIN versions v JOIN sessions s`.
+macro_rules! select {
+    ($condition:literal) => {
+        concat!(
+            "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
+             v.number = s.newest FROM deliveries d JOIN versions v ON v.id = d.version \
+             JOIN sessions s ON s.id = d.session WHERE ",
+            $condition
+        )
+    };
+}
+
+impl Delivery {
+    /// The delivery with this id.
+    pub(super) fn find(sql: &Connection, id: i64) -> Result<Option<Self>, Fault> {
+        Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
+    }
+
+    /// What of a session waits or is parked.
+    pub(super) fn unsent_of(sql: &Connection, session: i64) -> Result<Vec<Self>, Fault> {
+        let mut statement =
+            sql.prepare_cached(select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id"))?;
+        let rows = statement.query_map([session], Self::read)?.collect::<Result<_, _>>();
+        Ok(rows?)
+    }
+
+    /// What is leased until this moment or a former one.
+    pub(super) fn leased_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+        let mut statement =
+            sql.prepare_cached(select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id"))?;
+        let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
+        Ok(rows?)
+    }
+
+    /// Parked ones whose deadline has come.
+    pub(super) fn parked_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+        let mut statement = sql.prepare_cached(select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at"))?;
+        let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
+        Ok(rows?)
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            session: row.get(1)?,
+            destination: row.get(2)?,
+            record: row.get(3)?,
+            lane: row.get(4)?,
+            state: state_of(row, 5)?,
+            lease: row.get(6)?,
+            leased_at: row.get(7)?,
+            newest: row.get(8)?,
+        })
+    }
+
+    /// Changes its state, ends its lease, and lets the next of its lane come forward.
+    pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
+        self.state.check_change(change.to)?;
+        let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
+        if back_by_hand {
+            // It may belong before the one that is head now.
+            sql.prepare_cached(
+                "UPDATE deliveries SET head = 0 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND head = 1",
+            )?
+            .execute(params![self.destination, self.lane])?;
+        }
+        sql.prepare_cached(
+            "UPDATE deliveries SET state = ?2, head = 0, reason = ?3, detail = ?4, next_at = ?5, \
+             attempts = attempts + ?6, uncertain = coalesce(?7, uncertain), changed_at = ?8, \
+             leased_at = NULL, leased_until = NULL WHERE id = ?1",
+        )?
+        .execute(params![
+            self.id,
+            change.to.as_str(),
+            change.reason.map(Reason::as_str),
+            change.detail,
+            change.next_at,
+            change.attempts,
+            change.uncertain,
+            now.as_millisecond(),
+        ])?;
+        advance(sql, &self.destination, &self.lane)
+    }
+}
+
+/// Makes the first waiting one of a lane its head, if none of the lane is being sent.
+pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result<(), Fault> {
+    if is_sending(sql, destination, lane)? {
+        return Ok(());
+    }
+    sql.prepare_cached(
+        "UPDATE deliveries SET head = 1 WHERE head = 0 AND id = (SELECT id FROM deliveries \
+         WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 ORDER BY id LIMIT 1)",
+    )?
+    .execute([destination, lane])?;
+    Ok(())
+}
+
+/// Whether a new delivery would be the head of this lane.
+pub(super) fn is_free(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+    let waits = sql
+        .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 LIMIT 1")?
+        .exists([destination, lane])?;
+    Ok(!waits && !is_sending(sql, destination, lane)?)
+}
+
+fn is_sending(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+    Ok(sql
+        .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'sending' AND destination = ?1 AND lane = ?2")?
+        .exists([destination, lane])?)
+}
+
+/// The delivery state in a column; the table's CHECK lets no other word in.
+pub(super) fn state_of(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
+    let word = row.get_ref(column)?.as_str()?;
+    DeliveryState::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))
+}
+
+/// A moment from its milliseconds; what is no moment (nobody writes such) is 1970.
+pub(super) fn moment(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or_default()
+}

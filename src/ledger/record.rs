@@ -1,0 +1,97 @@
+//! Records how attempts ended: state, attempt, applied steps. A result under a lease that was taken back is
+//! not written: somebody else has the delivery now.
+
+use jiff::Timestamp;
+use rusqlite::params;
+use serde::Serialize;
+
+use super::delivery::{Change, Delivery};
+use super::sqlite::Ledger;
+use super::writer::Transaction;
+use super::{DeliveryState, Fault, Finished, Next};
+use crate::outcome::Reason;
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// Written: the delivery is now in this state. `superseded` where `waiting` or `parked` was asked and a
+    /// newer version of the session has come in the meantime.
+    As(DeliveryState),
+    /// Not written: the lease is not the delivery's any more.
+    Stale,
+}
+
+impl Ledger {
+    /// Records the ends of attempts, all or nothing; one answer per result, in order.
+    pub async fn record(&self, results: Vec<Finished>, now: Timestamp) -> Result<Vec<Recorded>, Fault> {
+        let results: Vec<(Finished, String)> = results
+            .into_iter()
+            .map(|result| {
+                let exchanges = result.attempt.as_ref().map(|attempt| attempt.exchanges.to_string());
+                (result, exchanges.unwrap_or_default())
+            })
+            .collect();
+        self.write(move |tx| results.iter().map(|(result, exchanges)| one(tx, result, exchanges, now)).collect()).await
+    }
+}
+
+fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp) -> Result<Recorded, Fault> {
+    let held = Delivery::find(tx.sql, result.delivery.0)?
+        .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
+    let Some(delivery) = held else { return Ok(Recorded::Stale) };
+    for (step, digest) in &result.applied {
+        tx.sql
+            .prepare_cached(
+                "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (session, destination, step) \
+                 DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery",
+            )?
+            .execute(params![delivery.session, delivery.destination, step, digest, delivery.id])?;
+    }
+    if let Some(attempt) = &result.attempt {
+        tx.sql
+            .prepare_cached(
+                "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                delivery.id,
+                delivery.lease,
+                attempt.started_at.as_millisecond(),
+                attempt.duration_ms,
+                attempt.outcome.as_str(),
+                attempt.reason.as_str(),
+                attempt.detail,
+                exchanges,
+            ])?;
+    }
+    let change = change_of(result, delivery.newest)?;
+    delivery.become_(tx.sql, change, now)?;
+    Ok(Recorded::As(change.to))
+}
+
+fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
+    let detail = result.attempt.as_ref().map(|attempt| attempt.detail.as_str()).filter(|detail| !detail.is_empty());
+    let reason = Some(result.reason);
+    let (to, next_at) = match result.next {
+        Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (state, None),
+        Next::Done(state) => return Err(Fault::new(format!("no delivery is done as `{}`", state.as_str()))),
+        Next::Dead => (DeliveryState::Dead, None),
+        Next::Parked(until) => (DeliveryState::Parked, Some(until.as_millisecond())),
+        Next::Later(at) | Next::Back(at) => (DeliveryState::Waiting, Some(at.as_millisecond())),
+    };
+    let back = matches!(result.next, Next::Back(_));
+    let would_wait = matches!(to, DeliveryState::Waiting | DeliveryState::Parked);
+    let (to, next_at, reason) = if would_wait && !newest {
+        (DeliveryState::Superseded, None, Some(Reason::Superseded))
+    } else {
+        (to, next_at, reason)
+    };
+    Ok(Change {
+        next_at,
+        attempts: i64::from(!back),
+        uncertain: (!back).then_some(result.uncertain),
+        ..Change::new(to, reason, detail)
+    })
+}

@@ -1,0 +1,84 @@
+//! Where a session goes, and to which record: the routes and what each destination says of record ids.
+//! Called inside the ledger's transaction, so it only computes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::{Config, DestinationConfig, Way};
+use crate::ledger::{Leg, Planner};
+use crate::outcome::Reason;
+use crate::record::route::{Route, destinations};
+use crate::session::profile::Profile;
+use crate::session::{Session, SessionKey, document};
+
+/// The routes of a configuration.
+pub struct Router {
+    routes: Vec<Route>,
+    names: Vec<String>,
+    rules: BTreeMap<String, Rule>,
+    profiles: BTreeMap<String, Arc<Profile>>,
+    default_profile: Arc<Profile>,
+}
+
+/// What a destination says of record ids.
+enum Rule {
+    /// No record: the session itself is what is delivered.
+    Session,
+    /// A record, named by an id that the connector takes.
+    Record { takes: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>, accounts: bool, required: bool },
+}
+
+impl Router {
+    /// The router of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            routes: config.routes.clone(),
+            names: config.destinations.iter().map(|d| d.name.clone()).collect(),
+            rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
+            profiles: config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect(),
+            default_profile: config.profile.clone(),
+        }
+    }
+
+    /// The legs of a session that is at hand.
+    pub fn legs_of(&self, session: &Session) -> Vec<Leg> {
+        destinations(&self.routes, &self.names, session).into_iter().filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?))).collect()
+    }
+
+    fn leg(&self, name: &str, session: &Session, rule: &Rule) -> Leg {
+        let leg = |record: Option<String>, refused| Leg { destination: name.to_owned(), record, refused };
+        let own = || Some(session.session_key().to_string());
+        match (rule, &session.record_id) {
+            (Rule::Session, _) | (Rule::Record { required: false, .. }, None) => leg(own(), None),
+            (Rule::Record { .. }, None) => leg(None, None),
+            (Rule::Record { accounts: false, .. }, Some(id)) if session.is_out_ticket_account == Some(true) => {
+                let detail = "the OutTicket ID names an account, and this destination changes cases; set `accounts = true` if it can take accounts";
+                leg(Some(id.clone()), Some((Reason::BadRecordId, detail.to_owned())))
+            }
+            (Rule::Record { takes, .. }, Some(id)) => {
+                let refused = takes(id).err().map(|detail| (Reason::BadRecordId, detail));
+                leg(Some(id.clone()), refused)
+            }
+        }
+    }
+}
+
+fn rule(destination: &DestinationConfig) -> Rule {
+    match &destination.way {
+        Way::Storage(_) => Rule::Session,
+        Way::Connector { destination: to, .. } => {
+            let (connector, required) = (to.connector().clone(), to.connector().record_required());
+            Rule::Record { takes: Box::new(move |id| connector.takes_record(id)), accounts: destination.accounts, required }
+        }
+    }
+}
+
+impl Planner for Router {
+    fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg> {
+        let profile = self.profiles.get(&key.instance).unwrap_or(&self.default_profile);
+        // A merge of two documents that read as sessions reads as one.
+        document::read(document, &key.instance, profile).map(|(session, _)| self.legs_of(&session)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,71 @@
+//! Destinations with their senders, from the configuration. Credentials are read here for the first time, so
+//! that those which are not there are reported with the place that names them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Config, Way};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::dispatch::{self, Target};
+use crate::sender::http::{HttpSender, HttpSettings};
+use crate::sender::smtp::SmtpSender;
+use crate::sender::storage::{FolderSender, FolderSettings};
+
+/// Destinations by their names.
+pub type Targets = BTreeMap<String, Arc<Target>>;
+
+/// Builds all destinations, or says what is missing.
+pub fn build(config: &Config) -> Result<Targets, Diagnostics> {
+    let mut faults = Diagnostics::new();
+    let mut targets = Targets::new();
+    for destination in &config.destinations {
+        let name = &destination.name;
+        let mut fault = |sentence: String, hint: &str| {
+            let place = format!("{}: destination.{name}", config.shown);
+            faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint(hint));
+        };
+        let way = match &destination.way {
+            Way::Rest { to, ca_file } => {
+                if let Err(sentence) = to.authorize(|secret| secret.reveal()) {
+                    fault(sentence, "set it for the user that runs mail2crm");
+                }
+                let settings = HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
+                match HttpSender::new(settings) {
+                    Ok(http) => dispatch::Way::Rest { to: to.clone(), http },
+                    Err(sentence) => {
+                        fault(sentence, "`ca_file` names a PEM file of authorities");
+                        continue;
+                    }
+                }
+            }
+            Way::Email { to, smtp } => {
+                if let Some(Err(sentence)) = smtp.password.as_ref().map(|p| p.reveal()) {
+                    fault(sentence, "set it for the user that runs mail2crm");
+                }
+                match SmtpSender::new(smtp.clone()) {
+                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp },
+                    Err(sentence) => {
+                        fault(sentence, "see `smtp` of this destination");
+                        continue;
+                    }
+                }
+            }
+            Way::Storage { folder, path } => {
+                // The one folder that is ours to make: a first start should not need a `mkdir`.
+                if let Err(error) = std::fs::create_dir_all(folder) {
+                    fault(format!("can't make the folder `{}`: {error}", folder.display()), "`storage` names it");
+                }
+                let folder = FolderSender::new(FolderSettings { path: folder.clone() });
+                dispatch::Way::Storage { path: path.clone(), folder }
+            }
+        };
+        targets.insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
+    }
+    for source in &config.sources {
+        if let Some(Err(sentence)) = source.kind.secret().map(|s| s.reveal()) {
+            let place = format!("{}: source.{}", config.shown, source.name);
+            faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint("set it for the user that runs mail2crm"));
+        }
+    }
+    faults.into_result(targets)
+}

@@ -1,0 +1,79 @@
+//! A mailbox on an IMAP server (RFC 3501, with IDLE, UIDPLUS and MOVE where offered) as a source.
+//!
+//! Reads by UID with a cursor in the ledger, downloads with PEEK, and changes nothing before the commit.
+//! It never takes a flag or a span of time for what was read: a person who opens the mailbox, an outage of
+//! a week or a server that numbers anew loses nothing. Position: key = the mailbox, value = `cursor`'s JSON.
+
+mod after;
+mod connect;
+mod connection;
+mod cursor;
+mod fetch;
+mod idle;
+mod mailbox;
+mod plan;
+mod reader;
+mod settings;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{Fault, Inlet, Source};
+
+pub use settings::{After, Settings, Tls};
+
+/// An IMAP mailbox, ready to be read.
+#[derive(Debug)]
+pub struct Imap {
+    settings: Settings,
+    started: Timestamp,
+}
+
+impl Imap {
+    /// A source with settings that `Settings::validate` has nothing against. `now` is the day of the first
+    /// contact, if this is the first: with `start = "now"` nothing received before it is ever read.
+    pub fn new(settings: Settings, now: Timestamp) -> Self {
+        Self { settings, started: now }
+    }
+}
+
+impl Source for Imap {
+    fn run(
+        self: Box<Self>,
+        inlet: Inlet,
+        positions: BTreeMap<String, String>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move {
+            let position = positions.get(&self.settings.mailbox).map(String::as_str);
+            reader::Reader::new(self.settings, self.started, inlet, position, stop)?.run().await
+        })
+    }
+
+    fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>> {
+        Box::pin(async move { look(&self.settings).await })
+    }
+}
+
+async fn look(settings: &Settings) -> Result<String, Fault> {
+    let mut connection = connect::open(settings, &mut None).await?;
+    let selected = connection.select(&mailbox::quoted(&settings.mailbox), true).await?;
+    let mut sentence = format!(
+        "logged in; `{}` holds {} message{}; the server offers {}",
+        settings.mailbox,
+        selected.exists,
+        if selected.exists == 1 { "" } else { "s" },
+        connection.capabilities().of_interest()
+    );
+    if let After::MoveTo(folder) = &settings.after
+        && connection.count(&mailbox::quoted(folder)).await?.is_none()
+    {
+        sentence.push_str(&format!("; `{folder}` is not there yet and will be made at the first move"));
+    }
+    connection.logout().await;
+    Ok(sentence)
+}

@@ -1,0 +1,228 @@
+//! What an operator may say about an `imap` source, with defaults and the faults that only the whole shows.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::secret::Secret;
+use crate::source::Start;
+
+/// The largest `max_bytes`: the client library holds a message whole and takes no more than 512 MiB.
+const LARGEST: u64 = 384 << 20;
+
+/// `[source.NAME]` with `kind = "imap"`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The mail server's host name, as its certificate says it.
+    pub host: String,
+    /// The port. Default: 993 for `tls = "implicit"`, else 143.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// How the connection is secured: `"implicit"` (TLS from the first byte), `"starttls"` (a server that does
+    /// not offer it is not logged in to), or `"none"` (only to this machine itself). Default: `"implicit"`.
+    #[serde(default)]
+    pub tls: Tls,
+    /// A PEM file with authorities to trust besides those of the system. Default: none.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The account's name.
+    pub user: String,
+    /// The account's password: `{ env = "…" }`, `{ file = "…" }` or `{ command = "…" }`.
+    pub password: Secret,
+    /// The mailbox to read, in plain Unicode with the server's separators (`INBOX/Sessions`). Default: `"INBOX"`.
+    #[serde(default = "inbox")]
+    pub mailbox: String,
+    /// What is read of the mail that is there on first contact: `"now"` (none of it), `"all"`, or what was
+    /// received since a date. Default: `"now"`. Later the position in the ledger decides.
+    #[serde(default = "now")]
+    pub start: Start,
+    /// What becomes of a mail once it is safe in the ledger: `"flag"` sets `\Flagged`, and the keyword
+    /// `$Mail2crm` where the server keeps keywords; `{ move_to = "Processed" }` moves it; `"delete"` deletes
+    /// it; `"nothing"` leaves it untouched (the mailbox is then opened read-only). A mail that was refused
+    /// is never deleted, and one that was too large to download neither moved nor deleted. Default: `"flag"`.
+    #[serde(default)]
+    pub after: After,
+    /// Whether the server is asked to tell of new mail at once (IDLE), if it can. Default: `true`.
+    #[serde(default = "yes")]
+    pub idle: bool,
+    /// Seconds between two looks at the mailbox without IDLE. With IDLE the mailbox is looked at all the same,
+    /// every fifth time of this, at least every 300 s. Default: 60.
+    #[serde(default = "sixty")]
+    pub poll_seconds: u32,
+    /// Seconds without a byte from the server after which a command is given up and the connection made
+    /// anew. Default: 60.
+    #[serde(default = "sixty")]
+    pub timeout_seconds: u32,
+    /// The largest message that is downloaded, in bytes; a larger one is recorded as refused
+    /// (`too_large`). Default: 52428800 (50 MiB).
+    #[serde(default = "fifty_mebibytes")]
+    pub max_bytes: u64,
+}
+
+/// How the connection is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// TLS from the first byte (RFC 8314).
+    #[default]
+    Implicit,
+    /// STARTTLS before anything else (RFC 3501 section 6.2.1).
+    Starttls,
+    /// In clear: only to a loopback address.
+    None,
+}
+
+/// What becomes of a mail after the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum After {
+    /// It is flagged.
+    #[default]
+    Flag,
+    /// It is moved to this mailbox.
+    MoveTo(String),
+    /// It is deleted.
+    Delete,
+    /// It is left as it is.
+    Nothing,
+}
+
+fn inbox() -> String {
+    "INBOX".to_owned()
+}
+
+fn now() -> Start {
+    Start::Now
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn sixty() -> u32 {
+    60
+}
+
+fn fifty_mebibytes() -> u64 {
+    50 << 20
+}
+
+impl Settings {
+    /// What is wrong with the whole, as (path of the key, sentence, hint).
+    pub fn validate(&self) -> Vec<(&'static str, String, String)> {
+        let mut faults = Vec::new();
+        let mut fault = |key, sentence: &str, hint: &str| faults.push((key, sentence.to_owned(), hint.to_owned()));
+        if self.host.trim().is_empty() || self.host.contains(|c: char| c.is_whitespace() || c == '/') {
+            fault("host", "`host` is not a host name", "write the name alone, such as `imap.acme.example`");
+        } else if self.tls == Tls::None && !is_loopback(&self.host) {
+            let hint = "use `tls = \"implicit\"` (port 993) or `tls = \"starttls\"` (port 143)";
+            fault("tls", "`tls = \"none\"` would send the password in clear over a network", hint);
+        }
+        if self.port == Some(0) {
+            fault("port", "`port` is 0", "leave it out for the usual port");
+        }
+        if self.ca_file.is_some() && self.tls == Tls::None {
+            fault("ca_file", "`ca_file` has no use with `tls = \"none\"`", "remove it, or choose another `tls`");
+        }
+        if self.user.is_empty() {
+            fault("user", "`user` is empty", "write the account's name");
+        }
+        if self.mailbox.is_empty() {
+            fault("mailbox", "`mailbox` is empty", "leave it out for `INBOX`");
+        }
+        if let After::MoveTo(folder) = &self.after {
+            if folder.is_empty() {
+                fault("after.move_to", "`move_to` names no mailbox", "write its name, such as `Processed`");
+            } else if *folder == self.mailbox {
+                fault("after.move_to", "`move_to` is the mailbox that is read", "name another one");
+            }
+        }
+        if self.poll_seconds == 0 {
+            fault("poll_seconds", "`poll_seconds` is 0", "write at least 1");
+        }
+        if self.timeout_seconds == 0 {
+            fault("timeout_seconds", "`timeout_seconds` is 0", "write at least 1");
+        }
+        if !(1..=LARGEST).contains(&self.max_bytes) {
+            fault("max_bytes", "`max_bytes` is out of range", "write a number from 1 to 402653184 (384 MiB)");
+        }
+        faults
+    }
+
+    /// The port, said or usual.
+    pub(super) fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.tls == Tls::Implicit { 993 } else { 143 })
+    }
+
+    /// How long a silence of the server is borne.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.into())
+    }
+
+    /// How long to wait before looking without being told.
+    pub(super) fn period(&self, told_by_server: bool) -> Duration {
+        let seconds = u64::from(self.poll_seconds);
+        Duration::from_secs(if told_by_server { (seconds * 5).min(300) } else { seconds })
+    }
+}
+
+/// Whether a host is this machine without asking the DNS.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "host = 'imap.acme.example'\nuser = 'u'\npassword = { env = 'P' }\n";
+
+    fn read(more: &str) -> Settings {
+        toml::from_str(&format!("{LEAST}{more}")).expect("settings")
+    }
+
+    #[test]
+    fn three_keys_are_enough() {
+        let settings = read("");
+        assert_eq!(settings.validate(), []);
+        assert_eq!((settings.port(), settings.tls), (993, Tls::Implicit));
+        assert_eq!((settings.mailbox.as_str(), settings.start), ("INBOX", Start::Now));
+        assert_eq!((settings.after, settings.idle, settings.max_bytes), (After::Flag, true, 52_428_800));
+        assert_eq!(read("tls = 'starttls'").port(), 143);
+    }
+
+    #[test]
+    fn every_after_action_can_be_said() {
+        assert_eq!(read("after = { move_to = 'Done' }").after, After::MoveTo("Done".into()));
+        assert_eq!(read("after = 'delete'").after, After::Delete);
+        assert_eq!(read("after = 'nothing'").after, After::Nothing);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let error = toml::from_str::<Settings>(&format!("{LEAST}hots = 1")).expect_err("unknown").to_string();
+        assert!(error.contains("hots"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_are_named_at_once() {
+        let settings = read(
+            "tls = 'none'\nport = 0\nca_file = 'x'\nmailbox = 'a'\nafter = { move_to = 'a' }\npoll_seconds = 0\n\
+             timeout_seconds = 0\nmax_bytes = 0",
+        );
+        let keys: Vec<_> = settings.validate().into_iter().map(|(key, ..)| key).collect();
+        let all = ["tls", "port", "ca_file", "after.move_to", "poll_seconds", "timeout_seconds", "max_bytes"];
+        assert_eq!(keys, all);
+    }
+
+    #[test]
+    fn clear_text_is_only_for_this_machine() {
+        for (host, fine) in [("localhost", true), ("127.0.0.1", true), ("::1", true), ("imap.acme.example", false)] {
+            assert_eq!(Settings { host: host.into(), tls: Tls::None, ..read("") }.validate().is_empty(), fine, "{host}");
+        }
+    }
+}

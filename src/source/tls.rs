@@ -1,0 +1,90 @@
+//! From a host and a port to a TCP connection, and from that to one over TLS (RFC 8314), for the sources
+//! that dial out. Trusts the system's authorities, plus those of `ca_file`; never skips the verification.
+//! Every failure is a `Fault` that names its step: `connect` (dns, unreachable) or `tls`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Fault;
+use crate::outcome::Reason;
+
+/// How long one of several addresses of a host may take before the next one is tried.
+const PER_ADDRESS: Duration = Duration::from_secs(10);
+
+/// Connects to the first address of `host` that answers. Small commands go out at once.
+pub(super) async fn dial(host: &str, port: u16, patience: Duration) -> Result<TcpStream, Fault> {
+    let fault = |reason, detail| Fault { reason, step: "connect", detail };
+    let found = timeout(patience, lookup_host((host, port))).await;
+    let addresses: Vec<_> = match found {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(e)) => return Err(fault(Reason::Dns, format!("the host `{host}` can't be found: {e}"))),
+        Err(_) => return Err(fault(Reason::Dns, format!("no answer from the DNS about `{host}` in {patience:?}"))),
+    };
+    let each = if addresses.len() > 1 { patience.min(PER_ADDRESS) } else { patience };
+    let mut last = format!("the host `{host}` has no address");
+    for address in addresses {
+        match timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Without it a command waits for the acknowledgement of the one before; not fatal if refused.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(e)) => last = format!("no connection to `{host}` at {address}: {e}"),
+            Err(_) => last = format!("no connection to `{host}` at {address} in {each:?}"),
+        }
+    }
+    Err(fault(Reason::Unreachable, last))
+}
+
+/// What is trusted: the system's authorities and those of `ca_file`. Reads files: call it off the runtime.
+pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Fault> {
+    let fault = |detail| Fault { reason: Reason::Tls, step: "tls", detail };
+    let mut extra = Vec::new();
+    if let Some(path) = ca_file {
+        let unreadable = |e| fault(format!("can't read `ca_file` `{}`: {e}", path.display()));
+        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+            extra.push(certificate.map_err(unreadable)?);
+        }
+        if extra.is_empty() {
+            return Err(fault(format!("no certificate in `ca_file` `{}` (PEM is expected)", path.display())));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let unusable = |e: rustls::Error| fault(format!("no authorities to trust: {e}"));
+    let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(unusable)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The TLS handshake, with the certificate checked for `host`.
+pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    connector: &TlsConnector,
+    stream: S,
+    host: &str,
+    patience: Duration,
+) -> Result<TlsStream<S>, Fault> {
+    let fault = |reason, detail| Fault { reason, step: "tls", detail };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| fault(Reason::Tls, format!("`{host}` is not a name that a certificate can be checked for")))?;
+    match timeout(patience, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(e)) => Err(fault(Reason::Tls, format!("the handshake with `{host}` failed: {e}"))),
+        Err(_) => Err(fault(Reason::Timeout, format!("no end of the handshake with `{host}` in {patience:?}"))),
+    }
+}

@@ -1,0 +1,451 @@
+//! The `imap` source against a server that does what real ones won't do on command.
+
+#[path = "support/imap_server.rs"]
+mod imap_server;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mail2crm::outcome::Reason;
+use mail2crm::source::imap::{Imap, Settings};
+use mail2crm::source::{Batch, Content, Fault, Handover, Inlet, Settled, Source};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use imap_server::{Server, Trick};
+
+const NOW: &str = "2026-03-01T00:00:00Z";
+const OLD: &str = " 7-Feb-2026 10:00:00 +0000";
+const NEW: &str = "02-Mar-2026 10:00:00 +0100";
+
+/// A source that runs, with the test in the place of intake.
+struct Bridge {
+    from_source: mpsc::Receiver<Handover>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Fault>>,
+}
+
+fn settings(server: &Server, more: &str) -> Settings {
+    let toml = format!(
+        "host = '127.0.0.1'\nport = {}\ntls = 'none'\nuser = 'robot'\npassword = 'secret \"word\"'\n{more}",
+        server.port
+    );
+    toml::from_str(&toml).expect("settings")
+}
+
+fn source(server: &Server, more: &str) -> Box<Imap> {
+    Box::new(Imap::new(settings(server, more), NOW.parse::<Timestamp>().expect("a time")))
+}
+
+impl Bridge {
+    fn start(server: &Server, more: &str, position: Option<&str>) -> Self {
+        let (to_intake, from_source) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let positions = BTreeMap::from_iter(position.map(|text| ("INBOX".to_owned(), text.to_owned())));
+        let task = tokio::spawn(source(server, more).run(Inlet::new("inbox", to_intake), positions, stop.clone()));
+        Self { from_source, stop, task }
+    }
+
+    async fn next(&mut self) -> Handover {
+        let next = timeout(Duration::from_secs(20), self.from_source.recv()).await;
+        next.expect("a batch in time").expect("a source that runs")
+    }
+
+    /// The next batch, all of it accepted.
+    async fn accept(&mut self) -> Batch {
+        let Handover { batch, answer, .. } = self.next().await;
+        answer.send(vec![Settled::Accepted; batch.items.len()]).expect("a source that waits");
+        batch
+    }
+
+    /// Accepts batches until these many mails have come; gives their last UIDs and texts, and the last position.
+    async fn accept_mails(&mut self, count: usize) -> (Vec<String>, String) {
+        let (mut all, mut position) = (Vec::new(), String::new());
+        while all.len() < count {
+            let batch = self.accept().await;
+            position = value(&batch);
+            all.extend(batch.items.iter().map(|item| format!("{} {}", item.input, text(&item.content))));
+        }
+        (all, position)
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        drop(self.from_source);
+        timeout(Duration::from_secs(20), self.task).await.expect("an end in time").expect("no panic").expect("no fault");
+    }
+
+    async fn fault(self) -> Fault {
+        let end = timeout(Duration::from_secs(20), self.task).await.expect("an end in time").expect("no panic");
+        end.expect_err("a fault")
+    }
+}
+
+fn value(batch: &Batch) -> String {
+    let position = batch.position.as_ref().expect("a position");
+    assert_eq!(position.key, "INBOX");
+    position.value.clone()
+}
+
+fn text(content: &Content) -> String {
+    match content {
+        Content::Mail(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Content::TooLarge(bytes) => format!("too large: {bytes}"),
+        Content::Document(_) => "a document".to_owned(),
+    }
+}
+
+fn field(position: &str, key: &str) -> serde_json::Value {
+    serde_json::from_str::<serde_json::Value>(position).expect("JSON")[key].clone()
+}
+
+/// Waits until something is so that the server knows; the source acts after the commit, without a sign.
+async fn until(mut so: impl FnMut() -> bool) {
+    let wait = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.expect("it in time");
+}
+
+#[tokio::test]
+async fn a_new_source_takes_only_what_comes_from_now_on_and_takes_it_at_the_servers_notice() {
+    let server = Server::start().await;
+    server.deliver("old", OLD);
+    let mut bridge = Bridge::start(&server, "", None);
+    let first = bridge.accept().await;
+    assert!(first.items.is_empty());
+    assert_eq!(field(&value(&first), "next_uid"), 2);
+    until(|| !server.commands("IDLE").is_empty()).await;
+    server.deliver("new", NEW);
+    let batch = bridge.accept().await;
+    assert_eq!(batch.items.len(), 1);
+    assert_eq!(batch.items[0].input, "INBOX/7/2");
+    assert_eq!(batch.items[0].received_at, Some("2026-03-02T09:00:00Z".parse().expect("a time")));
+    assert_eq!(field(&value(&batch), "next_uid"), 3);
+    until(|| server.state().mails[&2].flags == ["\\Flagged", "$Mail2crm"]).await;
+    bridge.stop().await;
+    assert!(server.state().mails[&1].flags.is_empty());
+    assert_eq!(server.commands("LOGOUT").len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_that_came_while_the_source_was_down_is_read_and_no_other_twice() {
+    let server = Server::start().await;
+    server.deliver("old", OLD);
+    let mut bridge = Bridge::start(&server, "", None);
+    let position = value(&bridge.accept().await);
+    bridge.stop().await;
+    // An old mail that somebody moves into the mailbox counts as new.
+    server.deliver("in between", OLD);
+    let mut bridge = Bridge::start(&server, "", Some(&position));
+    let (mails, position) = bridge.accept_mails(1).await;
+    assert_eq!(mails, ["INBOX/7/2 in between"]);
+    bridge.stop().await;
+    let bridge = Bridge::start(&server, "", Some(&position));
+    until(|| server.commands("IDLE").len() >= 2).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_whole_mailbox_comes_in_order_in_batches_and_only_by_peek() {
+    let server = Server::start().await;
+    for n in 1..=150 {
+        server.deliver(&format!("mail {n}"), OLD);
+    }
+    let mut bridge = Bridge::start(&server, "start = 'all'\nafter = 'nothing'", None);
+    let (mails, position) = bridge.accept_mails(150).await;
+    assert_eq!(mails.len(), 150);
+    assert_eq!((mails[0].as_str(), mails[149].as_str()), ("INBOX/7/1 mail 1", "INBOX/7/150 mail 150"));
+    assert_eq!(field(&position, "next_uid"), 151);
+    bridge.stop().await;
+    let fetches = server.commands("UID FETCH");
+    assert!(fetches.iter().filter(|c| c.contains("BODY")).all(|c| c.ends_with("(UID BODY.PEEK[])")), "{fetches:?}");
+    assert!(fetches.len() < 10, "{fetches:?}");
+    assert!(server.commands("SELECT").is_empty(), "with `after = \"nothing\"` it is opened read-only");
+}
+
+#[tokio::test]
+async fn a_date_as_the_start_leaves_out_what_is_older() {
+    let server = Server::start().await;
+    for (text, date) in [("a", OLD), ("b", NEW), ("c", OLD), ("d", NEW)] {
+        server.deliver(text, date);
+    }
+    let mut bridge = Bridge::start(&server, "start = '2026-02-08'", None);
+    let (mails, position) = bridge.accept_mails(2).await;
+    assert_eq!(mails, ["INBOX/7/2 b", "INBOX/7/4 d"]);
+    assert_eq!(field(&position, "next_uid"), 5);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn new_numbers_start_over_but_not_before_the_first_contact() {
+    let server = Server::start().await;
+    server.deliver("before", OLD);
+    let mut bridge = Bridge::start(&server, "", None);
+    bridge.accept().await;
+    server.deliver("after", NEW);
+    let (_, position) = bridge.accept_mails(1).await;
+    bridge.stop().await;
+    server.state().uidvalidity = 8;
+    server.deliver("since", NEW);
+    let mut bridge = Bridge::start(&server, "", Some(&position));
+    let (mails, position) = bridge.accept_mails(2).await;
+    assert_eq!(mails, ["INBOX/8/2 after", "INBOX/8/3 since"]);
+    assert_eq!((field(&position, "uidvalidity"), field(&position, "next_uid")), (8.into(), 4.into()));
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_is_expunged_during_the_fetch_holds_nothing_up() {
+    let server = Server::start().await;
+    for text in ["a", "b", "c"] {
+        server.deliver(text, NEW);
+    }
+    server.state().tricks.insert(2, Trick::Vanish);
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    let (mails, position) = bridge.accept_mails(2).await;
+    assert_eq!(mails, ["INBOX/7/1 a", "INBOX/7/3 c"]);
+    assert_eq!(field(&position, "next_uid"), 4);
+    assert_eq!(field(&position, "holes"), serde_json::Value::Null);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_within_a_mail_is_made_again_and_nothing_is_lost() {
+    let server = Server::start().await;
+    for text in ["a", "b", "c"] {
+        server.deliver(text, NEW);
+    }
+    server.state().tricks.insert(2, Trick::BreakOffOnce);
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    let (mails, position) = bridge.accept_mails(3).await;
+    assert_eq!(mails, ["INBOX/7/1 a", "INBOX/7/2 b", "INBOX/7/3 c"]);
+    assert_eq!(field(&position, "next_uid"), 4);
+    assert_eq!(server.state().connections, 2);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_always_breaks_the_connection_does_not_keep_the_others_back() {
+    let server = Server::start().await;
+    for text in ["a", "b", "c"] {
+        server.deliver(text, NEW);
+    }
+    server.state().tricks.insert(2, Trick::BreakOff);
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    let (mails, position) = bridge.accept_mails(2).await;
+    assert_eq!(mails, ["INBOX/7/1 a", "INBOX/7/3 c"]);
+    assert_eq!(field(&position, "holes"), serde_json::json!([2]));
+    bridge.stop().await;
+    // It is remembered, and tried again.
+    server.state().tricks.clear();
+    let mut bridge = Bridge::start(&server, "start = 'all'", Some(&position));
+    let (mails, position) = bridge.accept_mails(1).await;
+    assert_eq!(mails, ["INBOX/7/2 b"]);
+    assert_eq!((field(&position, "holes"), field(&position, "next_uid")), (serde_json::Value::Null, 4.into()));
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_the_server_refuses_or_gives_empty_becomes_a_hole_and_is_tried_at_each_poll() {
+    for trick in [Trick::No, Trick::Empty] {
+        let server = Server::start().await;
+        for text in ["a", "b", "c"] {
+            server.deliver(text, NEW);
+        }
+        server.state().tricks.insert(2, trick);
+        let mut bridge = Bridge::start(&server, "start = 'all'\nidle = false\npoll_seconds = 1", None);
+        let (mails, position) = bridge.accept_mails(2).await;
+        assert_eq!(mails, ["INBOX/7/1 a", "INBOX/7/3 c"]);
+        assert_eq!((field(&position, "holes"), field(&position, "next_uid")), (serde_json::json!([2]), 4.into()));
+        server.state().tricks.clear();
+        let (mails, position) = bridge.accept_mails(1).await;
+        assert_eq!(mails, ["INBOX/7/2 b"]);
+        assert_eq!(field(&position, "holes"), serde_json::Value::Null);
+        bridge.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_idle_the_mailbox_is_looked_at() {
+    let server = Server::start().await;
+    server.state().capabilities = "IMAP4rev1".to_owned();
+    let mut bridge = Bridge::start(&server, "poll_seconds = 1", None);
+    bridge.accept().await;
+    server.deliver("new", NEW);
+    let (mails, _) = bridge.accept_mails(1).await;
+    assert_eq!(mails, ["INBOX/7/1 new"]);
+    assert!(server.commands("IDLE").is_empty());
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_a_timeout_with_its_step() {
+    for (word, step) in [("CAPABILITY", "capability"), ("LOGIN", "login"), ("SELECT", "select"), ("UID FETCH", "list")] {
+        let server = Server::start().await;
+        server.deliver("a", NEW);
+        server.state().silent_on = Some(word);
+        let mut bridge = Bridge::start(&server, "start = 'all'\ntimeout_seconds = 1", None);
+        if step == "list" {
+            bridge.accept().await;
+        }
+        let fault = bridge.fault().await;
+        assert_eq!((fault.reason, fault.step), (Reason::Timeout, step));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_unauthorized_and_the_texts_name_nobody() {
+    let server = Server::start().await;
+    server.state().password = "another".to_owned();
+    let fault = Bridge::start(&server, "", None).fault().await;
+    assert_eq!((fault.reason, fault.step), (Reason::Unauthorized, "login"));
+    let text = fault.to_string();
+    assert!(text.contains("AUTHENTICATIONFAILED"), "{text}");
+    assert!(!text.contains("robot") && !text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn logindisabled_is_heeded() {
+    let server = Server::start().await;
+    server.state().capabilities = "IMAP4rev1 LOGINDISABLED".to_owned();
+    let fault = Bridge::start(&server, "", None).fault().await;
+    assert_eq!((fault.reason, fault.step), (Reason::Unauthorized, "login"));
+    server.state().capabilities.push_str(" AUTH=PLAIN");
+    let mut bridge = Bridge::start(&server, "", None);
+    bridge.accept().await;
+    bridge.stop().await;
+    assert!(server.commands("LOGIN").is_empty());
+}
+
+#[tokio::test]
+async fn starttls_that_is_not_offered_ends_it_before_any_credential() {
+    let server = Server::start().await;
+    let mut settings = settings(&server, "");
+    settings.tls = mail2crm::source::imap::Tls::Starttls;
+    let fault = Box::new(Imap::new(settings, Timestamp::UNIX_EPOCH)).check().await.expect_err("a fault");
+    assert_eq!((fault.reason, fault.step), (Reason::Tls, "starttls"));
+    assert_eq!(server.state().commands, ["CAPABILITY"]);
+}
+
+#[tokio::test]
+async fn what_is_no_tls_server_or_no_server_is_named() {
+    let server = Server::start().await;
+    let mut wrong = settings(&server, "timeout_seconds = 5");
+    wrong.tls = mail2crm::source::imap::Tls::Implicit;
+    let fault = Box::new(Imap::new(wrong, Timestamp::UNIX_EPOCH)).check().await.expect_err("a fault");
+    assert_eq!((fault.reason, fault.step), (Reason::Tls, "tls"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let mut nobody = settings(&server, "");
+    nobody.port = Some(free);
+    let fault = Box::new(Imap::new(nobody, Timestamp::UNIX_EPOCH)).check().await.expect_err("a fault");
+    assert_eq!((fault.reason, fault.step), (Reason::Unreachable, "connect"));
+    let missing = settings(&server, "mailbox = 'Nowhere'");
+    let fault = Box::new(Imap::new(missing, Timestamp::UNIX_EPOCH)).check().await.expect_err("a fault");
+    assert_eq!((fault.reason, fault.step), (Reason::NotPermitted, "select"));
+}
+
+#[tokio::test]
+async fn a_large_mail_is_seen_by_its_size_and_neither_downloaded_nor_moved() {
+    let server = Server::start().await;
+    server.deliver(&"x".repeat(2000), NEW);
+    server.deliver("small", NEW);
+    let mut bridge = Bridge::start(&server, "start = 'all'\nmax_bytes = 1000\nafter = { move_to = 'Processed' }", None);
+    let (mails, position) = bridge.accept_mails(2).await;
+    assert_eq!(mails, ["INBOX/7/1 too large: 2000", "INBOX/7/2 small"]);
+    assert_eq!(field(&position, "next_uid"), 3);
+    until(|| server.state().moved.contains_key(&2)).await;
+    bridge.stop().await;
+    assert!(!server.commands("UID FETCH").iter().any(|c| c.starts_with("UID FETCH 1 ") && c.contains("BODY")));
+    assert_eq!(server.state().mails.keys().collect::<Vec<_>>(), [&1]);
+}
+
+#[tokio::test]
+async fn a_literal_beyond_all_limits_is_not_waited_for_and_counts_as_too_large() {
+    let server = Server::start().await;
+    for text in ["a", "b", "c"] {
+        server.deliver(text, NEW);
+    }
+    server.state().tricks.insert(2, Trick::Announce(943_718_400));
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    let (mails, _) = bridge.accept_mails(3).await;
+    assert_eq!(mails, ["INBOX/7/1 a", "INBOX/7/2 too large: 943718400", "INBOX/7/3 c"]);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_reply_on_which_the_parser_panics_is_a_fault() {
+    let server = Server::start().await;
+    server.deliver("a", NEW);
+    server.state().tricks.insert(1, Trick::NoDate);
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    bridge.accept().await;
+    let fault = bridge.fault().await;
+    assert_eq!((fault.reason, fault.step), (Reason::UnexpectedReply, "list"));
+}
+
+#[tokio::test]
+async fn what_is_not_safe_stays_and_comes_again() {
+    let server = Server::start().await;
+    for text in ["a", "b"] {
+        server.deliver(text, NEW);
+    }
+    let mut bridge = Bridge::start(&server, "start = 'all'", None);
+    bridge.accept().await;
+    let Handover { batch, answer, .. } = bridge.next().await;
+    assert_eq!(batch.items.len(), 2);
+    answer.send(vec![Settled::Accepted, Settled::TryAgain("the disk is full".to_owned())]).expect("a source");
+    let again = bridge.next().await;
+    assert_eq!(again.batch.items, batch.items);
+    assert!(server.state().mails.values().all(|mail| mail.flags.is_empty()));
+    again.answer.send(vec![Settled::Accepted, Settled::Refused(Reason::TooDeep)]).expect("a source");
+    until(|| server.state().mails.values().all(|mail| !mail.flags.is_empty())).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn mails_are_moved_or_deleted_after_the_commit_by_what_the_server_can_do() {
+    for (capabilities, after, left, moved) in [
+        ("IMAP4rev1 MOVE", "{ move_to = 'Processed' }", 0, 3),
+        ("IMAP4rev1 UIDPLUS", "{ move_to = 'Processed' }", 0, 3),
+        ("IMAP4rev1 MOVE", "{ move_to = 'Neu & schön' }", 0, 3),
+        ("IMAP4rev1", "{ move_to = 'Processed' }", 3, 0),
+        ("IMAP4rev1 UIDPLUS", "'delete'", 0, 0),
+        ("IMAP4rev1", "'delete'", 3, 0),
+    ] {
+        let server = Server::start().await;
+        server.state().capabilities = capabilities.to_owned();
+        if after.contains("Neu") {
+            server.state().folders.clear();
+        }
+        for text in ["a", "b", "c"] {
+            server.deliver(text, NEW);
+        }
+        let mut bridge = Bridge::start(&server, &format!("start = 'all'\nafter = {after}\npoll_seconds = 1"), None);
+        bridge.accept_mails(3).await;
+        // One more look at the mailbox: then all is done that will be done.
+        until(|| server.commands("SELECT").len() == 2).await;
+        bridge.stop().await;
+        let state = server.state();
+        assert_eq!((state.mails.len(), state.moved.len()), (left, moved), "{capabilities}, {after}");
+        if after.contains("Neu") {
+            assert_eq!(state.folders.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_looks_and_changes_nothing() {
+    let server = Server::start().await;
+    server.deliver("a", NEW);
+    let said = source(&server, "").check().await.expect("a sentence");
+    assert_eq!(said, "logged in; `INBOX` holds 1 message; the server offers IDLE, MOVE, UIDPLUS");
+    let said = source(&server, "after = { move_to = 'Gone' }").check().await.expect("a sentence");
+    assert!(said.ends_with("`Gone` is not there yet and will be made at the first move"), "{said}");
+    assert!(server.commands("SELECT").is_empty() && server.commands("CREATE").is_empty());
+}

@@ -1,0 +1,372 @@
+//! A small IMAP server on loopback whose mailbox is a value, for what a real one won't do on command:
+//! it breaks off, refuses, lies about sizes or numbers anew, as its `tricks` say. Keeps the commands it got.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What happens when the bytes of a message are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trick {
+    /// The command is answered with NO, after the messages before it.
+    No,
+    /// It is expunged at this moment.
+    Vanish,
+    /// BYE and the end, in the middle of the literal.
+    BreakOff,
+    /// The same, but the next time all is well.
+    BreakOffOnce,
+    /// A literal of this many bytes is announced.
+    Announce(u64),
+    /// The bytes are `""`.
+    Empty,
+    /// INTERNALDATE is NIL in the listing, on which the client's parser panics.
+    NoDate,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Mail {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) date: String,
+    pub(crate) flags: Vec<String>,
+}
+
+pub(crate) struct State {
+    pub(crate) capabilities: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) uidvalidity: u32,
+    pub(crate) uid_next: u32,
+    pub(crate) mails: BTreeMap<u32, Mail>,
+    pub(crate) moved: BTreeMap<u32, String>,
+    pub(crate) folders: Vec<String>,
+    pub(crate) tricks: BTreeMap<u32, Trick>,
+    /// Commands that begin so are never answered.
+    pub(crate) silent_on: Option<&'static str>,
+    pub(crate) commands: Vec<String>,
+    pub(crate) connections: u32,
+}
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    state: Arc<Mutex<State>>,
+    arrivals: watch::Sender<u32>,
+    listener: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let state = Arc::new(Mutex::new(State {
+            capabilities: "IMAP4rev1 IDLE UIDPLUS MOVE".to_owned(),
+            user: "robot".to_owned(),
+            password: "secret \"word\"".to_owned(),
+            uidvalidity: 7,
+            uid_next: 1,
+            mails: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            folders: vec!["Processed".to_owned()],
+            tricks: BTreeMap::new(),
+            silent_on: None,
+            commands: Vec::new(),
+            connections: 0,
+        }));
+        let (arrivals, arrived) = watch::channel(0);
+        let shared = state.clone();
+        let listener = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                shared.lock().expect("state").connections += 1;
+                let peer = Peer::new(stream, shared.clone(), arrived.clone());
+                // The end of a connection is no error of the server's.
+                tokio::spawn(async move { peer.serve().await.unwrap_or(()) });
+            }
+        });
+        Self { port, state, arrivals, listener }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("state")
+    }
+
+    /// A mail arrives; whoever is in IDLE hears of it.
+    pub(crate) fn deliver(&self, text: &str, date: &str) -> u32 {
+        let mut state = self.state();
+        let uid = state.uid_next;
+        state.uid_next += 1;
+        let mail = Mail { bytes: text.as_bytes().to_vec(), date: date.to_owned(), flags: Vec::new() };
+        state.mails.insert(uid, mail);
+        drop(state);
+        self.arrivals.send_modify(|count| *count += 1);
+        uid
+    }
+
+    /// The commands that begin with this word, in order.
+    pub(crate) fn commands(&self, word: &str) -> Vec<String> {
+        self.state().commands.iter().filter(|command| command.starts_with(word)).cloned().collect()
+    }
+}
+
+struct Peer {
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+    state: Arc<Mutex<State>>,
+    arrived: watch::Receiver<u32>,
+    /// What the peer believes to be in the mailbox.
+    told: usize,
+}
+
+type Io = std::io::Result<()>;
+
+impl Peer {
+    fn new(stream: TcpStream, state: Arc<Mutex<State>>, arrived: watch::Receiver<u32>) -> Self {
+        let (read, write) = stream.into_split();
+        Self { read: BufReader::new(read), write, state, arrived, told: 0 }
+    }
+
+    fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
+        use_it(&mut self.state.lock().expect("state"))
+    }
+
+    async fn say(&mut self, text: impl AsRef<[u8]>) -> Io {
+        self.write.write_all(text.as_ref()).await?;
+        self.write.write_all(b"\r\n").await
+    }
+
+    async fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.read.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    async fn serve(mut self) -> Io {
+        self.say("* OK ready").await?;
+        loop {
+            let line = self.line().await?;
+            let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
+            let silent = self.with(|state| {
+                state.commands.push(command.to_owned());
+                state.silent_on.is_some_and(|word| command.starts_with(word))
+            });
+            if silent {
+                std::future::pending::<()>().await;
+            }
+            let words: Vec<&str> = command.split(' ').collect();
+            let rest = |n: usize| command.splitn(n + 1, ' ').nth(n).unwrap_or_default().to_owned();
+            let reply = match words[..] {
+                ["CAPABILITY"] => {
+                    let list = self.with(|state| state.capabilities.clone());
+                    self.say(format!("* CAPABILITY {list}")).await?;
+                    "OK done".to_owned()
+                }
+                ["LOGIN", ..] => self.with(|state| {
+                    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+                    let expected = format!("LOGIN \"{}\" \"{}\"", quoted(&state.user), quoted(&state.password));
+                    if command == expected {
+                        "OK in".to_owned()
+                    } else {
+                        format!("NO [AUTHENTICATIONFAILED] wrong password for {} at robot@acme.example", state.user)
+                    }
+                }),
+                ["AUTHENTICATE", "PLAIN"] => {
+                    self.say("+ ").await?;
+                    let answer = self.line().await?;
+                    self.with(|state| {
+                        use base64::Engine;
+                        let expected = format!("\0{}\0{}", state.user, state.password);
+                        let fine = answer == base64::engine::general_purpose::STANDARD.encode(expected);
+                        if fine { "OK in".to_owned() } else { "NO [AUTHENTICATIONFAILED] no".to_owned() }
+                    })
+                }
+                ["SELECT" | "EXAMINE", ..] => self.select(&rest(1), words[0] == "EXAMINE").await?,
+                ["STATUS", folder, ..] => {
+                    let there = self.with(|state| state.folders.contains(&folder.trim_matches('"').to_owned()));
+                    if there {
+                        self.say(format!("* STATUS {folder} (MESSAGES 0)")).await?;
+                        "OK done".to_owned()
+                    } else {
+                        "NO [NONEXISTENT] no such mailbox".to_owned()
+                    }
+                }
+                ["CREATE", folder] => {
+                    self.with(|state| state.folders.push(folder.trim_matches('"').to_owned()));
+                    "OK made".to_owned()
+                }
+                ["NOOP"] => {
+                    self.tell().await?;
+                    "OK done".to_owned()
+                }
+                ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] => self.bodies(set).await?,
+                ["UID", "FETCH", set, ..] => self.list(set).await?,
+                ["UID", "STORE", set, ..] => {
+                    let flags = rest(4).trim_matches(['(', ')']).to_owned();
+                    self.with(|state| {
+                        for uid in uids(set, state) {
+                            let mail = state.mails.get_mut(&uid).expect("a mail");
+                            mail.flags.extend(flags.split(' ').map(str::to_owned));
+                        }
+                    });
+                    "OK stored".to_owned()
+                }
+                ["UID", "MOVE" | "COPY", set, folder] => self.relocate(set, folder.trim_matches('"'), words[1] == "MOVE"),
+                ["UID", "EXPUNGE", set] => {
+                    self.with(|state| {
+                        for uid in uids(set, state) {
+                            state.mails.remove(&uid);
+                        }
+                    });
+                    self.tell().await?;
+                    "OK gone".to_owned()
+                }
+                ["IDLE"] => self.idle().await?,
+                ["LOGOUT"] => {
+                    self.say("* BYE bye").await?;
+                    self.say(format!("{tag} OK done")).await?;
+                    return Ok(());
+                }
+                _ => "BAD what?".to_owned(),
+            };
+            self.say(format!("{tag} {reply}")).await?;
+        }
+    }
+
+    async fn select(&mut self, name: &str, read_only: bool) -> std::io::Result<String> {
+        if name != "\"INBOX\"" {
+            return Ok("NO [NONEXISTENT] no such mailbox".to_owned());
+        }
+        let (count, uidvalidity, uid_next) = self.with(|s| (s.mails.len(), s.uidvalidity, s.uid_next));
+        self.told = count;
+        self.say(format!("* {count} EXISTS")).await?;
+        self.say("* OK [PERMANENTFLAGS (\\Seen \\Flagged \\Deleted \\*)] kept").await?;
+        self.say(format!("* OK [UIDVALIDITY {uidvalidity}] valid")).await?;
+        self.say(format!("* OK [UIDNEXT {uid_next}] next")).await?;
+        Ok(format!("OK [READ-{}] opened", if read_only { "ONLY" } else { "WRITE" }))
+    }
+
+    /// Tells of what came or went since it was told last.
+    async fn tell(&mut self) -> Io {
+        let count = self.with(|state| state.mails.len());
+        for gone in (count..self.told).rev() {
+            self.say(format!("* {} EXPUNGE", gone + 1)).await?;
+        }
+        if count != self.told {
+            self.say(format!("* {count} EXISTS")).await?;
+        }
+        self.told = count;
+        Ok(())
+    }
+
+    async fn list(&mut self, set: &str) -> std::io::Result<String> {
+        let lines = self.with(|state| {
+            let mut lines = Vec::new();
+            for uid in uids(set, state) {
+                let (number, mail) =
+                    state.mails.iter().enumerate().find(|(_, (u, _))| **u == uid).map(|(i, (_, m))| (i + 1, m)).expect("it");
+                let date = match state.tricks.get(&uid) {
+                    Some(Trick::NoDate) => "NIL".to_owned(),
+                    _ => format!("\"{}\"", mail.date),
+                };
+                let size = mail.bytes.len();
+                lines.push(format!("* {number} FETCH (UID {uid} RFC822.SIZE {size} INTERNALDATE {date})"));
+            }
+            lines
+        });
+        for line in lines {
+            self.say(line).await?;
+        }
+        Ok("OK listed".to_owned())
+    }
+
+    async fn bodies(&mut self, set: &str) -> std::io::Result<String> {
+        let wanted: Vec<u32> = self.with(|state| uids(set, state));
+        for uid in wanted {
+            let (trick, bytes) = self.with(|s| (s.tricks.get(&uid).copied(), s.mails[&uid].bytes.clone()));
+            match trick {
+                Some(Trick::No) => return Ok("NO [SERVERBUG] can't read that one".to_owned()),
+                Some(Trick::Vanish) => {
+                    self.with(|state| state.mails.remove(&uid));
+                    continue;
+                }
+                Some(Trick::BreakOff | Trick::BreakOffOnce) => {
+                    if trick == Some(Trick::BreakOffOnce) {
+                        self.with(|state| state.tricks.remove(&uid));
+                    }
+                    self.say(format!("* 1 FETCH (UID {uid} BODY[] {{5000}}\r\nSubject: \r\n* BYE sorry")).await?;
+                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                }
+                Some(Trick::Announce(size)) => {
+                    self.say(format!("* 1 FETCH (UID {uid} BODY[] {{{size}}}\r\nSubject: ")).await?;
+                    std::future::pending::<()>().await;
+                }
+                Some(Trick::Empty) => {
+                    self.say(format!("* 1 FETCH (UID {uid} BODY[] \"\")")).await?;
+                    continue;
+                }
+                Some(Trick::NoDate) | None => {}
+            }
+            // An unasked FETCH in between, as when somebody reads the mail elsewhere.
+            self.say(format!("* 1 FETCH (UID {uid} FLAGS (\\Seen))")).await?;
+            let mut literal = format!("* 1 FETCH (BODY[] {{{}}}\r\n", bytes.len()).into_bytes();
+            literal.extend(bytes);
+            literal.extend(format!(" UID {uid})").bytes());
+            self.say(literal).await?;
+        }
+        Ok("OK fetched".to_owned())
+    }
+
+    fn relocate(&self, set: &str, folder: &str, remove: bool) -> String {
+        self.with(|state| {
+            if !state.folders.iter().any(|one| one == folder) {
+                return "NO [TRYCREATE] no such mailbox".to_owned();
+            }
+            for uid in uids(set, state) {
+                state.moved.insert(uid, folder.to_owned());
+                if remove {
+                    state.mails.remove(&uid);
+                }
+            }
+            "OK moved".to_owned()
+        })
+    }
+
+    async fn idle(&mut self) -> std::io::Result<String> {
+        self.say("+ idling").await?;
+        loop {
+            self.arrived.mark_unchanged();
+            self.tell().await?;
+            let mut line = String::new();
+            tokio::select! {
+                changed = self.arrived.changed() => changed.map_err(|_| std::io::ErrorKind::BrokenPipe)?,
+                read = self.read.read_line(&mut line) => {
+                    read?;
+                    return Ok(if line.trim_end() == "DONE" { "OK done" } else { "BAD what?" }.to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The messages of a set that are there; `n:*` names the last one in any case.
+fn uids(set: &str, state: &State) -> Vec<u32> {
+    let last = state.mails.keys().last().copied().unwrap_or(0);
+    let number = |text: &str| if text == "*" { last } else { text.parse().expect("a UID") };
+    let mut found = Vec::new();
+    for part in set.split(',') {
+        let (a, b) = part.split_once(':').unwrap_or((part, part));
+        let (a, b) = (number(a).min(number(b)), number(a).max(number(b)));
+        found.extend(state.mails.keys().filter(|uid| (a..=b).contains(uid)));
+    }
+    found
+}

@@ -219,7 +219,8 @@ impl Reader<'_> {
 
     fn read(&mut self, values: &Map<String, Value>) {
         let specs = &self.connector.manifest.settings;
-        let usable = |s: &Setting| s.transport.is_none_or(|t| t == self.transport);
+        let transport = self.transport;
+        let usable = |s: &Setting| s.transport.is_none_or(|t| t == transport);
         for name in values.keys() {
             let message = match specs.get(name) {
                 Some(spec) if usable(spec) => continue,

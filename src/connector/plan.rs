@@ -628,3 +628,6 @@ pub fn preview(destination: &Destination, inputs: Inputs<'_>) -> Result<Vec<Prep
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,8 +100,19 @@ fn every_file_says_at_its_head_what_it_is_for() {
 
 #[test]
 fn the_visible_top_level_is_what_house_rules_say() {
-    let allowed =
-        ["Cargo.toml", "Cargo.lock", "README.md", "LICENSE-MIT", "LICENSE-APACHE", "src", "templates", "tests", "fixtures", "benches", "target"];
+    let allowed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "src",
+        "templates",
+        "tests",
+        "fixtures",
+        "benches",
+        "target",
+    ];
     let extra: Vec<_> = fs::read_dir(root())
         .expect("the root")
         .flatten()
@@ -130,7 +141,11 @@ fn there_is_no_rust_for_one_crm() {
         for (number, line) in code.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
             for name in &folders {
                 if line.contains(&format!("\"{name}\"")) {
-                    wrong.push(format!("{}:{}: names the connector `{name}`: say it in templates/{name}/ instead", path.display(), number + 1));
+                    wrong.push(format!(
+                        "{}:{}: names the connector `{name}`: say it in templates/{name}/ instead",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }

@@ -75,7 +75,11 @@ impl Bridge {
     async fn stop(self) {
         self.stop.cancel();
         drop(self.from_source);
-        timeout(Duration::from_secs(20), self.task).await.expect("an end in time").expect("no panic").expect("no fault");
+        timeout(Duration::from_secs(20), self.task)
+            .await
+            .expect("an end in time")
+            .expect("no panic")
+            .expect("no fault");
     }
 
     async fn fault(self) -> Fault {
@@ -286,7 +290,8 @@ async fn without_idle_the_mailbox_is_looked_at() {
 
 #[tokio::test]
 async fn a_server_that_falls_silent_is_a_timeout_with_its_step() {
-    for (word, step) in [("CAPABILITY", "capability"), ("LOGIN", "login"), ("SELECT", "select"), ("UID FETCH", "list")] {
+    for (word, step) in [("CAPABILITY", "capability"), ("LOGIN", "login"), ("SELECT", "select"), ("UID FETCH", "list")]
+    {
         let server = Server::start().await;
         server.deliver("a", NEW);
         server.state().silent_on = Some(word);

@@ -1,4 +1,5 @@
 //! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
 
 mod architecture;
+mod connectors;
 mod imap;

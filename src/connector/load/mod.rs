@@ -442,3 +442,6 @@ fn is_token(name: &str) -> bool {
     static TOKEN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$").ok());
     TOKEN.as_ref().is_some_and(|t| t.is_match(name))
 }
+
+#[cfg(test)]
+mod tests;

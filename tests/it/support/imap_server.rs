@@ -220,7 +220,9 @@ impl Peer {
                     });
                     "OK stored".to_owned()
                 }
-                ["UID", "MOVE" | "COPY", set, folder] => self.relocate(set, folder.trim_matches('"'), words[1] == "MOVE"),
+                ["UID", "MOVE" | "COPY", set, folder] => {
+                    self.relocate(set, folder.trim_matches('"'), words[1] == "MOVE")
+                }
                 ["UID", "EXPUNGE", set] => {
                     self.with(|state| {
                         for uid in uids(set, state) {
@@ -272,8 +274,13 @@ impl Peer {
         let lines = self.with(|state| {
             let mut lines = Vec::new();
             for uid in uids(set, state) {
-                let (number, mail) =
-                    state.mails.iter().enumerate().find(|(_, (u, _))| **u == uid).map(|(i, (_, m))| (i + 1, m)).expect("it");
+                let (number, mail) = state
+                    .mails
+                    .iter()
+                    .enumerate()
+                    .find(|(_, (u, _))| **u == uid)
+                    .map(|(i, (_, m))| (i + 1, m))
+                    .expect("it");
                 let date = match state.tricks.get(&uid) {
                     Some(Trick::NoDate) => "NIL".to_owned(),
                     _ => format!("\"{}\"", mail.date),

@@ -1,5 +1,6 @@
 //! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
 
 mod architecture;
+mod connectors;
 mod imap;
 mod robustness;

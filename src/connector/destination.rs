@@ -1,0 +1,506 @@
+//! A connector with an operator's address and settings, checked and compiled once.
+//!
+//! Of secrets it holds where they come from, never what they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use super::auth::{Chosen, Credential};
+use super::load::{compile_inline, text_offset};
+use super::manifest::{Setting, SettingKind, Transport};
+use super::reply::{Statuses, status_range};
+use super::{Connector, step, url};
+use crate::diagnostic::{Diagnostics, SourceFile, suggest};
+use crate::folder::Folder;
+use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
+use crate::secret::Secret;
+use crate::session::Session;
+use crate::settings::Places;
+
+/// One place that deliveries go to.
+#[derive(Debug)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What kind of CRM it is.
+    pub connector: Arc<Connector>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// The settings that templates see; those that are not set are null.
+    pub settings: Map<String, Value>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) auth: Chosen,
+    pub(crate) fields: Option<FieldMap>,
+    pub(crate) base_url: String,
+    pub(crate) inline: BTreeMap<String, Inline>,
+    pub(crate) extra_headers: Vec<(String, Inline)>,
+    pub(crate) payloads: BTreeMap<String, (Templates, String)>,
+    pub(crate) statuses: BTreeMap<String, Statuses>,
+}
+
+impl Destination {
+    /// Checks what the operator wrote in `[destination.<name>]`. `values` are its keys but for those that belong
+    /// to every destination (`connector`, `transport`, `smtp`, …); `at` is the table's path in the file of
+    /// `places`. Without a `transport` it is the connector's first.
+    pub fn new(
+        name: &str,
+        connector: Arc<Connector>,
+        transport: Option<Transport>,
+        values: &Map<String, Value>,
+        places: &Places,
+        at: &[&str],
+    ) -> Result<Self, Diagnostics> {
+        let known = &connector.manifest.transports;
+        let transport = match transport {
+            Some(transport) if known.contains(&transport) => transport,
+            None if !known.is_empty() => known.first().copied().unwrap_or(Transport::Rest),
+            _ => {
+                let at = [at, &["transport"]].concat();
+                let message = format!("the connector `{}` does not have this transport", connector.name());
+                let words: Vec<String> = known.iter().map(|t| format!("`{}`", t.as_str())).collect();
+                return Err(places
+                    .fault(&at, "unknown_word", message)
+                    .hint(format!("write {}", words.join(" or ")))
+                    .into());
+            }
+        };
+        let mut reader = Reader {
+            connector: &connector,
+            transport,
+            places,
+            at,
+            faults: Diagnostics::new(),
+            settings: Map::new(),
+            secrets: BTreeMap::new(),
+            inline: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            fields: Vec::new(),
+        };
+        reader.read(values);
+        let fields = reader.field_map(values);
+        let settings_only = settings_only(&reader.settings);
+        let statuses = reader.statuses();
+        let base_url = reader.base_url(&settings_only);
+        let auth = reader.auth(&settings_only);
+        let Reader { faults, settings, secrets, inline, mut maps, payloads, .. } = reader;
+        let extra = connector.manifest.http.as_ref().and_then(|h| h.extra_headers.as_deref());
+        let extra_headers = extra.and_then(|name| maps.remove(name)).unwrap_or_default();
+        faults.into_result(())?;
+        Ok(Self {
+            name: name.to_owned(),
+            connector,
+            transport,
+            settings,
+            secrets,
+            auth,
+            fields,
+            base_url,
+            inline,
+            extra_headers,
+            payloads,
+            statuses,
+        })
+    }
+
+    /// The header that authorises requests with `with_credentials`; `None` if there is none to add. `reveal`
+    /// reads the secret (`Secret::reveal`), now or from a cache; its error is passed on.
+    pub fn authorize(
+        &self,
+        reveal: impl FnOnce(&Secret) -> Result<SecretString, String>,
+    ) -> Result<Option<Credential>, String> {
+        let Some(name) = self.auth.secret() else { return Ok(None) };
+        let secret = self.secrets.get(name).ok_or_else(|| format!("the secret `{name}` is not set"))?;
+        Ok(self.auth.credential(&reveal(secret)?))
+    }
+
+    /// The secret of a setting, by the setting's name.
+    pub fn secret(&self, setting: &str) -> Option<&Secret> {
+        self.secrets.get(setting)
+    }
+
+    /// Seconds that one request may take.
+    pub fn timeout(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.connector.manifest.http.as_ref().map_or(30, |h| h.timeout).into())
+    }
+
+    /// The address before every path; empty for `email`.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// What templates of this destination see of one delivery. The fault is of the field map.
+    pub(crate) fn context(
+        &self,
+        session: &Session,
+        document: &str,
+        version: u32,
+        marker: &str,
+        with_metadata: bool,
+    ) -> Result<Context, RenderFault> {
+        let suffix = if version > 1 { format!("-v{version}") } else { String::new() };
+        let metadata = if with_metadata {
+            crate::record::Metadata {
+                name: format!("metadata-{}{suffix}.json", session.key),
+                json: document.to_owned(),
+            }
+        } else {
+            crate::record::Metadata::default()
+        };
+        let extras = Extras {
+            settings: self.settings.clone(),
+            marker: marker.to_owned(),
+            version: version.into(),
+            metadata,
+            destination: self.name.clone(),
+        };
+        let mut context = Context::new(session, extras);
+        if let Some(fields) = &self.fields {
+            let fields = fields.evaluate(&context)?;
+            context.with_fields(&fields);
+        }
+        Ok(context)
+    }
+}
+
+/// A context for templates that use `settings` only.
+pub(super) fn settings_only(settings: &Map<String, Value>) -> Context {
+    static BLANK: LazyLock<Option<Session>> = LazyLock::new(|| {
+        let lists = [
+            "photos",
+            "videos",
+            "agents",
+            "transfers",
+            "escalations",
+            "dispositions",
+            "in_call_sms",
+            "wait_time_sms",
+            "participants",
+        ];
+        let mut blank = json!({ "instance": "", "channel": "voice", "id": "", "key": "", "raw": {} });
+        if let Some(map) = blank.as_object_mut() {
+            map.extend(lists.map(|name| (name.to_owned(), json!([]))));
+        }
+        serde_json::from_value(blank).ok()
+    });
+    let extras = Extras { settings: settings.clone(), ..Extras::default() };
+    match BLANK.as_ref() {
+        Some(blank) => Context::new(blank, extras),
+        None => unreachable!("a session whose fields are all empty is a session"),
+    }
+}
+
+struct Reader<'a> {
+    connector: &'a Connector,
+    transport: Transport,
+    places: &'a Places,
+    at: &'a [&'a str],
+    faults: Diagnostics,
+    settings: Map<String, Value>,
+    secrets: BTreeMap<String, Secret>,
+    inline: BTreeMap<String, Inline>,
+    maps: BTreeMap<String, Vec<(String, Inline)>>,
+    payloads: BTreeMap<String, (Templates, String)>,
+    fields: Vec<FieldEntry>,
+}
+
+impl Reader<'_> {
+    fn path<'p>(&'p self, rest: &[&'p str]) -> Vec<&'p str> {
+        [self.at, rest].concat()
+    }
+
+    fn fault(&mut self, rest: &[&str], code: &'static str, message: impl Into<String>, hint: impl Into<String>) {
+        let fault = self.places.fault(&[self.at, rest].concat(), code, message);
+        self.faults.push(fault.hint(hint));
+    }
+
+    fn read(&mut self, values: &Map<String, Value>) {
+        let specs = &self.connector.manifest.settings;
+        let transport = self.transport;
+        let usable = |s: &Setting| s.transport.is_none_or(|t| t == transport);
+        for name in values.keys() {
+            let message = match specs.get(name) {
+                Some(spec) if usable(spec) => continue,
+                Some(_) => format!("`{name}` is of no use with this transport"),
+                None if name == "values" && self.connector.setting_of(SettingKind::Fields).is_some() => continue,
+                None => format!("the connector `{}` has no setting `{name}`", self.connector.name()),
+            };
+            let known: Vec<&str> = specs.iter().filter(|(_, s)| usable(s)).map(|(n, _)| n.as_str()).collect();
+            let fault = self.places.key_fault(&[self.at, &[name.as_str()]].concat(), "unknown_key", message);
+            self.faults.push(fault.hint(suggest(name, known)));
+        }
+        for (name, spec) in specs {
+            let given = values.get(name).or(spec.default.as_ref());
+            match given {
+                Some(value) => self.setting(name, spec, value),
+                None => {
+                    if spec.required && usable(spec) {
+                        let fault = self.places.fault(
+                            self.at,
+                            "missing_key",
+                            format!("the connector `{}` needs the setting `{name}`", self.connector.name()),
+                        );
+                        self.faults.push(fault.hint(format!("add `{name} = …`: {}", spec.doc)));
+                    }
+                }
+            }
+            let seen = !matches!(
+                spec.kind,
+                SettingKind::Secret
+                    | SettingKind::Fields
+                    | SettingKind::Template
+                    | SettingKind::Templates
+                    | SettingKind::Payload
+            );
+            if seen && !self.settings.contains_key(name) {
+                self.settings.insert(name.clone(), Value::Null);
+            }
+        }
+    }
+
+    fn setting(&mut self, name: &str, spec: &Setting, value: &Value) {
+        let wrong = |words: &str| format!("`{name}` must be {words}");
+        let good = match (spec.kind, value) {
+            (SettingKind::String, Value::String(text)) => {
+                let connector = self.connector;
+                let pattern = connector.patterns.iter().find(|(n, _)| n == name);
+                if let Some((_, pattern)) = pattern.filter(|(_, p)| !p.is_match(text)) {
+                    let shown = spec.pattern.as_deref().unwrap_or(pattern.as_str());
+                    let message = format!("`{name}` does not have the form `{shown}`");
+                    return self.fault(&[name], "bad_value", message, spec.doc.clone());
+                }
+                value.clone()
+            }
+            (SettingKind::Url, Value::String(text)) => match url::base(text) {
+                Ok(base) => base.into(),
+                Err(why) => return self.fault(&[name], "bad_url", format!("`{name}` {why}"), spec.doc.clone()),
+            },
+            (SettingKind::Enum, Value::String(word)) if spec.values.contains(word) => value.clone(),
+            (SettingKind::Enum, Value::String(word)) => {
+                let hint = suggest(word, spec.values.iter().map(String::as_str).collect::<Vec<_>>());
+                return self.fault(&[name], "unknown_word", format!("`{word}` is no known value of `{name}`"), hint);
+            }
+            (SettingKind::Integer, Value::Number(n)) if n.is_i64() => value.clone(),
+            (SettingKind::Boolean, Value::Bool(_)) => value.clone(),
+            (SettingKind::List, Value::Array(list)) if list.iter().all(is_scalar) => value.clone(),
+            (SettingKind::Map, Value::Object(map)) if map.values().all(is_scalar) => value.clone(),
+            (SettingKind::Secret, value) => match serde_json::from_value::<Secret>(value.clone()) {
+                Ok(secret) => {
+                    self.secrets.insert(name.to_owned(), secret);
+                    return;
+                }
+                Err(_) => return self.secret_form(name),
+            },
+            (SettingKind::Fields, Value::Object(map)) => return self.field_entries(name, map),
+            (SettingKind::Template, Value::String(text)) => {
+                let place = self.connector.slots.iter().find(|(n, _)| n == name).map_or(Place::Text, |(_, p)| *p);
+                if let Some(template) = self.template(&[name], text, place) {
+                    self.inline.insert(name.to_owned(), template);
+                }
+                return;
+            }
+            (SettingKind::Templates, Value::Object(map)) => return self.templates(name, map),
+            (SettingKind::Payload, value) => return self.payload(name, value),
+            (kind, _) => {
+                let words = match kind {
+                    SettingKind::Integer => "a whole number",
+                    SettingKind::Boolean => "true or false",
+                    SettingKind::List => "a list of texts or numbers",
+                    SettingKind::Map => "a table of texts or numbers",
+                    SettingKind::Fields | SettingKind::Templates => "a table",
+                    _ => "a string",
+                };
+                return self.fault(&[name], "wrong_type", wrong(words), spec.doc.clone());
+            }
+        };
+        self.settings.insert(name.to_owned(), good);
+    }
+
+    fn secret_form(&mut self, name: &str) {
+        let hint = "write `{ env = \"NAME\" }`, `{ file = \"PATH\" }` or `{ command = \"…\" }`";
+        self.fault(&[name], "wrong_form", format!("`{name}` is a secret: it names where the text comes from"), hint);
+    }
+
+    fn template(&mut self, rest: &[&str], text: &str, place: Place) -> Option<Inline> {
+        let at = self.path(rest);
+        let compiled = compile_inline(text, self.places, &at, place, &self.connector.shape);
+        compiled.map_err(|faults| self.faults.extend(faults)).ok()
+    }
+
+    fn templates(&mut self, name: &str, map: &Map<String, Value>) {
+        let mut all = Vec::new();
+        for (key, value) in map {
+            match value.as_str() {
+                Some(text) => {
+                    if let Some(template) = self.template(&[name, key], text, Place::Header) {
+                        all.push((key.clone(), template));
+                    }
+                }
+                None => self.fault(&[name, key], "wrong_type", format!("`{key}` must be a string"), "put it in quotes"),
+            }
+        }
+        self.maps.insert(name.to_owned(), all);
+    }
+
+    /// A payload as text, or a file of the connector's folder.
+    fn payload(&mut self, name: &str, value: &Value) {
+        let own = format!("_{name}.json");
+        let (folder, file) = match value {
+            Value::String(text) => {
+                let mut folder = self.connector.folder.clone();
+                let shown = format!("{}: {}.{name}", self.places.file().name, self.at.join("."));
+                folder.files.retain(|n, _| n.ends_with(".hbs"));
+                folder.files.insert(own.clone(), SourceFile::new(shown, text.as_str()));
+                (folder, own)
+            }
+            Value::Object(map) => match (map.get("file").and_then(Value::as_str), map.len()) {
+                (Some(file), 1) if self.connector.folder.file(file).is_some() && file.ends_with(".json") => {
+                    (self.connector.folder.clone(), file.to_owned())
+                }
+                (Some(file), 1) => {
+                    let files = self.connector.folder.files.keys().filter(|n| n.ends_with(".json") && !n.contains('/'));
+                    let hint = suggest(file, files.map(String::as_str).collect::<Vec<_>>());
+                    let folder = self.connector.folder.name.clone();
+                    let message = format!("there is no file `{file}` in the folder `{folder}`");
+                    return self.fault(&[name, "file"], "missing_file", message, hint);
+                }
+                _ => return self.payload_form(name),
+            },
+            _ => return self.payload_form(name),
+        };
+        match Templates::compile(&folder, self.connector.shared.as_ref(), &self.connector.shape) {
+            Ok(templates) => {
+                self.payloads.insert(name.to_owned(), (templates, file));
+            }
+            Err(faults) => self.faults.extend(faults),
+        }
+    }
+
+    fn payload_form(&mut self, name: &str) {
+        let hint = "write the JSON template between `'''`, or `{ file = \"name.json\" }`";
+        self.fault(&[name], "wrong_type", format!("`{name}` must be a JSON template"), hint);
+    }
+
+    fn field_entries(&mut self, name: &str, map: &Map<String, Value>) {
+        for (canonical, field) in map {
+            if !(field.is_string() || field.is_i64()) {
+                let message = format!("`{canonical}` must be the CRM's field: a string or a number");
+                self.fault(&[name, canonical], "wrong_type", message, "write it as `name = \"cf_name\"`");
+                continue;
+            }
+            let span = self.places.span(&self.path(&[name, canonical]));
+            self.fields.push(FieldEntry { name: canonical.clone(), field: field.clone(), span });
+        }
+    }
+
+    fn field_map(&mut self, values: &Map<String, Value>) -> Option<FieldMap> {
+        self.connector.setting_of(SettingKind::Fields)?;
+        let mut own = Vec::new();
+        for (name, template) in values.get("values").and_then(Value::as_object).into_iter().flatten() {
+            match template.as_str() {
+                Some(text) => {
+                    let start = self.places.span(&self.path(&["values", name])).start;
+                    let offset = text_offset(self.places.file(), start);
+                    own.push(OwnValue { name: name.clone(), template: text.to_owned(), offset });
+                }
+                None => {
+                    let message = format!("`{name}` must be a template in a string");
+                    self.fault(&["values", name], "wrong_type", message, "put it in quotes");
+                }
+            }
+        }
+        if self.fields.is_empty() && own.is_empty() {
+            return None;
+        }
+        let none = Folder { name: "_shared".into(), files: BTreeMap::new() };
+        let shared = self.connector.shared.as_ref().unwrap_or(&none);
+        FieldMap::compile(&self.fields, &own, self.places.file(), shared, &self.connector.shape)
+            .map_err(|faults| self.faults.extend(faults))
+            .ok()
+    }
+
+    fn statuses(&mut self) -> BTreeMap<String, Statuses> {
+        let mut all = BTreeMap::new();
+        let names: Vec<&String> =
+            self.connector.steps.iter().filter_map(|s| s.expect.status_setting.as_ref()).collect();
+        for name in names {
+            let list = self.settings.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            let mut ranges = Vec::new();
+            for (i, value) in list.iter().enumerate() {
+                let text = super::assertion::text_of(value).into_owned();
+                match status_range(&text) {
+                    Some(range) => ranges.push(range),
+                    None => {
+                        let hint = "write `404`, `\"500-599\"` or `\"5xx\"`";
+                        self.fault(&[name, &i.to_string()], "bad_status", format!("`{text}` is no HTTP status"), hint);
+                    }
+                }
+            }
+            all.insert(name.clone(), Statuses(ranges));
+        }
+        all
+    }
+
+    fn base_url(&mut self, settings: &Context) -> String {
+        let Some(template) = self.connector.base_url.as_ref().filter(|_| self.transport == Transport::Rest) else {
+            return String::new();
+        };
+        if !self.faults.is_empty() {
+            return String::new();
+        }
+        match template.text(settings) {
+            Ok(text) => match url::base(&text) {
+                Ok(base) => return base,
+                Err(why) => self.fault(
+                    &[],
+                    "bad_url",
+                    format!("the address `{text}` {why}"),
+                    "check the settings that it is made of",
+                ),
+            },
+            Err(fault) => self.faults.push(fault.to_diagnostic()),
+        }
+        String::new()
+    }
+
+    /// The first scheme whose `when` holds and whose secret is set.
+    fn auth(&mut self, settings: &Context) -> Chosen {
+        if self.transport != Transport::Rest || self.connector.auth.is_empty() || !self.faults.is_empty() {
+            return Chosen::None;
+        }
+        let mut lacking = Vec::new();
+        for scheme in &self.connector.auth {
+            let chosen = match &scheme.when {
+                Some(when) => step::holds(when, settings),
+                None => Ok(true),
+            }
+            .and_then(|holds| if holds { scheme.way.choose(settings).map(Some) } else { Ok(None) });
+            match chosen {
+                Ok(Some(chosen)) => match chosen.secret().map(str::to_owned) {
+                    Some(name) if !self.secrets.contains_key(&name) => lacking.push(format!("`{name}`")),
+                    _ => return chosen,
+                },
+                Ok(None) => {}
+                Err(fault) => self.faults.push(fault.to_diagnostic()),
+            }
+        }
+        let message = match lacking.as_slice() {
+            [] => "no `[[auth]]` of the connector fits these settings".to_owned(),
+            names => format!("the credentials are missing: {}", names.join(" or ")),
+        };
+        self.fault(
+            &[],
+            "missing_key",
+            message,
+            "add one as `{ env = \"NAME\" }`, `{ file = \"PATH\" }` or `{ command = \"…\" }`",
+        );
+        Chosen::None
+    }
+}
+
+fn is_scalar(value: &Value) -> bool {
+    value.is_string() || value.is_number() || value.is_boolean()
+}

@@ -1,0 +1,346 @@
+//! The steps of a manifest, compiled: templates, captures, assertions, and which step needs which.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{At, Loader};
+use crate::connector::assertion::{self, Expected, Judgement, Test};
+use crate::connector::manifest::{self, Effect, SettingKind};
+use crate::connector::step::{Body, Capture, Found, Origin, Part, PartContent, Payload, Step};
+use crate::diagnostic::suggest;
+use crate::record::Place;
+
+impl Loader<'_> {
+    pub(super) fn steps(&mut self) -> Vec<Step> {
+        let manifest = self.manifest;
+        let mut seen = BTreeSet::new();
+        let mut all = Vec::new();
+        for (index, step) in manifest.step.iter().enumerate() {
+            let i = index.to_string();
+            let fits = step
+                .id
+                .bytes()
+                .enumerate()
+                .all(|(n, b)| b.is_ascii_lowercase() || (n > 0 && (b.is_ascii_digit() || b == b'_')));
+            if step.id.is_empty() || !fits {
+                self.fault(
+                    &["step", &i, "id"],
+                    "bad_step_id",
+                    format!("`{}` can't be the name of a step", step.id),
+                    "small letters, digits and `_`",
+                );
+            }
+            if !seen.insert(step.id.as_str()) {
+                self.fault(
+                    &["step", &i, "id"],
+                    "duplicate_step",
+                    format!("there are two steps `{}`", step.id),
+                    "give one of them another name",
+                );
+            }
+            all.extend(self.step(index, &i, step));
+        }
+        all
+    }
+
+    fn step(&mut self, index: usize, i: &str, step: &manifest::Step) -> Option<Step> {
+        let at = |key: &'static str| ["step".to_owned(), i.to_owned(), key.to_owned()];
+        macro_rules! p {
+            ($key:literal) => {
+                &at($key).each_ref().map(String::as_str)
+            };
+        }
+        let when = step.when.as_ref().map(|t| self.inline(p!("when"), t, Place::Leaf));
+        let method = self.inline(p!("method"), &step.method, Place::Text);
+        let path = self.slot(p!("path"), &step.path, Place::UrlPath);
+        let mut query = Vec::new();
+        for (name, text) in &step.query {
+            if let Some(template) = self.inline(&["step", i, "query", name], text, Place::Text) {
+                query.push((name.clone(), template));
+            }
+        }
+        let headers = self.headers(p!("headers"), &step.headers);
+        let body = step.body.as_ref().map(|b| self.body(i, b));
+        let captures = self.captures(i, step);
+        let expect = self.expect(i, step.expect.as_ref());
+        let marker_step = self.marker_step(i, step);
+        let found = step.found.as_ref().map(|f| self.found(i, f));
+        let verifies = step.verifies.as_ref().and_then(|id| {
+            if step.effect != Effect::Read {
+                self.fault(
+                    p!("verifies"),
+                    "wrong_effect",
+                    "only a step with `effect = \"read\"` verifies another",
+                    "leave `verifies` away",
+                );
+            }
+            self.earlier(p!("verifies"), id, index)
+        });
+        let repeatable = step.repeatable.as_ref().map(|t| self.inline(p!("repeatable"), t, Place::Leaf));
+        let on_conflict = step.on_conflict.as_ref().and_then(|c| {
+            let goto = self.earlier(&["step", i, "on_conflict", "goto"], &c.goto, index + 1)?;
+            Some((goto, c.max))
+        });
+        let origin = step.origin.as_ref().map(|o| {
+            let base_url = self.inline(&["step", i, "origin", "base_url"], &o.base_url, Place::Text);
+            let allow = self.whole_regex(&["step", i, "origin", "allow"], &o.allow);
+            base_url.zip(allow).map(|(base_url, allow)| Origin { base_url, allow })
+        });
+        let needs = self.needs(index, i, &self.texts(step));
+        let when_needs = self.needs(index, i, step.when.as_deref().unwrap_or(""));
+        Some(Step {
+            id: step.id.clone(),
+            effect: step.effect,
+            when: flat(when)?,
+            when_needs,
+            method: method?,
+            path: path?,
+            query,
+            headers,
+            body: flat(body)?,
+            needs,
+            captures,
+            expect,
+            marker_step,
+            found: flat(found)?,
+            verifies,
+            repeatable: flat(repeatable)?,
+            required: step.required,
+            on_conflict,
+            origin: flat(origin)?,
+        })
+    }
+
+    fn body(&mut self, i: &str, body: &manifest::Body) -> Option<Body> {
+        let json = || "application/json".to_owned();
+        Some(match body {
+            manifest::Body::Json { template, setting, content_type } => Body::Json {
+                payload: self.payload(i, template.as_deref(), setting.as_deref())?,
+                content_type: content_type.clone().unwrap_or_else(json),
+            },
+            manifest::Body::Form { template, setting } => {
+                Body::Form { payload: self.payload(i, template.as_deref(), setting.as_deref())? }
+            }
+            manifest::Body::Raw { file, content_type } => {
+                Body::Raw { file: *file, content_type: content_type.clone().unwrap_or_else(json) }
+            }
+            manifest::Body::Multipart { parts } => {
+                let mut all = Vec::new();
+                for (n, part) in parts.iter().enumerate() {
+                    let n = n.to_string();
+                    let at = |key| ["step", i, "body", "parts", n.as_str(), key];
+                    let content = match (&part.text, &part.template, part.file) {
+                        (Some(text), None, None) => PartContent::Inline(self.inline(&at("text"), text, Place::Text)?),
+                        (None, Some(name), None) if name.ends_with(".json") => {
+                            PartContent::Json(self.template_file(&at("template"), name, ".json")?)
+                        }
+                        (None, Some(name), None) => {
+                            PartContent::Text(self.template_file(&at("template"), name, ".hbs")?)
+                        }
+                        (None, None, Some(file)) => PartContent::File(file),
+                        _ => return self.one_of(&["step", i, "body", "parts", &n], "`text`, `template` or `file`"),
+                    };
+                    all.push(Part { name: part.name.clone(), content });
+                }
+                Body::Multipart { parts: all }
+            }
+        })
+    }
+
+    fn payload(&mut self, i: &str, template: Option<&str>, setting: Option<&str>) -> Option<Payload> {
+        match (template, setting) {
+            (Some(name), None) => {
+                self.template_file(&["step", i, "body", "template"], name, ".json").map(Payload::File)
+            }
+            (None, Some(name)) => self
+                .setting_of_kind(&["step", i, "body", "setting"], name, SettingKind::Payload)
+                .then(|| Payload::Setting(name.to_owned())),
+            _ => self.one_of(&["step", i, "body"], "`template` or `setting`"),
+        }
+    }
+
+    fn captures(&mut self, i: &str, step: &manifest::Step) -> Vec<Capture> {
+        let mut all = Vec::new();
+        for (name, capture) in &step.capture {
+            let at = |key| ["step", i, "capture", name.as_str(), key];
+            let path = capture.path.as_ref().map(|p| self.json_path(&at("path"), p));
+            let regex = capture.regex.as_ref().map(|r| self.regex(&at("regex"), r));
+            if capture.path.is_some() == capture.header.is_some() {
+                self.one_of::<()>(&["step", i, "capture", name], "`path` or `header`");
+            }
+            if let (Some(path), Some(regex)) = (flat(path), flat(regex)) {
+                let header = capture.header.as_ref().map(|h| h.to_lowercase());
+                all.push(Capture { name: name.clone(), path, header, regex, optional: capture.optional });
+            }
+        }
+        all
+    }
+
+    fn expect(&mut self, i: &str, expect: Option<&manifest::Expect>) -> Expected {
+        let Some(expect) = expect else { return Expected::default() };
+        let status = self.statuses(&["step", i, "expect", "status"], &expect.status);
+        if let Some(name) = &expect.status_setting {
+            self.setting_of_kind(&["step", i, "expect", "status_setting"], name, SettingKind::List);
+        }
+        let mut json = Vec::new();
+        for (n, assertion) in expect.json.iter().enumerate() {
+            let n = n.to_string();
+            let at = |key| ["step", i, "expect", "json", n.as_str(), key];
+            let path = self.json_path(&at("path"), &assertion.path);
+            let test = match (assertion.present, &assertion.equals, &assertion.some_match, &assertion.none_match) {
+                (Some(wanted), None, None, None) => Some(Test::Present(wanted)),
+                (None, Some(text), None, None) => self.inline(&at("equals"), text, Place::Text).map(Test::Equals),
+                (None, None, Some(regex), None) => self.regex(&at("some_match"), regex).map(Test::SomeMatch),
+                (None, None, None, Some(regex)) => self.regex(&at("none_match"), regex).map(Test::NoneMatch),
+                _ => {
+                    let at = ["step", i, "expect", "json", n.as_str()];
+                    self.one_of(&at, "`present`, `equals`, `some_match` or `none_match`")
+                }
+            };
+            if let (Some(path), Some(test)) = (path, test) {
+                let shown = format!("`{}`", assertion.path);
+                let otherwise = assertion.otherwise.as_ref().map(judgement);
+                json.push(assertion::Assertion { shown, path, test, otherwise });
+            }
+        }
+        let fields = expect.fields.as_ref().and_then(|f| {
+            let at = |key| ["step", i, "expect", "fields", key];
+            let items = self.json_path(&at("items"), &f.items);
+            let names = self.json_path(&at("names"), &f.names);
+            let values = self.json_path(&at("values"), &f.values);
+            Some(assertion::FieldsStored { items: items?, names: names?, values: values? })
+        });
+        let otherwise = expect.otherwise.as_ref().map(judgement);
+        Expected { status, status_setting: expect.status_setting.clone(), json, fields, otherwise }
+    }
+
+    fn marker_step(&mut self, i: &str, step: &manifest::Step) -> Option<usize> {
+        let at = ["step", i, "marker_step"];
+        let Some(id) = &step.marker_step else {
+            if step.effect == Effect::Marked {
+                self.fault(
+                    &["step", i, "effect"],
+                    "missing_key",
+                    "a `marked` step needs a `marker_step`",
+                    "name the step that looks for the marker, or say `once`",
+                );
+            }
+            return None;
+        };
+        let Some(index) = self.manifest.step.iter().position(|s| s.id == *id) else {
+            let known: Vec<&str> =
+                self.manifest.step.iter().filter(|s| s.found.is_some()).map(|s| s.id.as_str()).collect();
+            self.fault(&at, "unknown_step", format!("there is no step `{id}`"), suggest(id, known));
+            return None;
+        };
+        if self.manifest.step.get(index).is_some_and(|s| s.effect != Effect::Read || s.found.is_none()) {
+            self.fault(
+                &at,
+                "wrong_step",
+                format!("`{id}` can't look for a marker"),
+                "it needs `effect = \"read\"` and `found`",
+            );
+        }
+        Some(index)
+    }
+
+    fn found(&mut self, i: &str, found: &manifest::Found) -> Option<Found> {
+        let path = self.json_path(&["step", i, "found", "path"], &found.path);
+        let contains = found.contains.as_ref().map(|t| self.inline(&["step", i, "found", "contains"], t, Place::Text));
+        let equals = found.equals.as_ref().map(|t| self.inline(&["step", i, "found", "equals"], t, Place::Text));
+        if contains.is_some() == equals.is_some() {
+            return self.one_of(&["step", i, "found"], "`contains` or `equals`");
+        }
+        Some(Found { path: path?, contains: flat(contains)?, equals: flat(equals)? })
+    }
+
+    /// The index of a step that stands before `limit`.
+    fn earlier(&mut self, at: At<'_>, id: &str, limit: usize) -> Option<usize> {
+        let steps = &self.manifest.step;
+        match steps.iter().position(|s| s.id == id) {
+            Some(found) if found < limit => Some(found),
+            Some(_) => {
+                self.fault(at, "later_step", format!("the step `{id}` comes later"), "move it before this one");
+                None
+            }
+            None => {
+                let known: Vec<&str> = steps.iter().take(limit).map(|s| s.id.as_str()).collect();
+                self.fault(at, "unknown_step", format!("there is no step `{id}`"), suggest(id, known));
+                None
+            }
+        }
+    }
+
+    /// Steps whose captures a text uses. That a name exists is checked with the templates.
+    fn needs(&mut self, index: usize, i: &str, text: &str) -> Vec<usize> {
+        static USE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\bsteps\.([A-Za-z0-9_]+)").ok());
+        let mut needs = BTreeSet::new();
+        for found in USE.iter().flat_map(|u| u.captures_iter(text)) {
+            let Some(id) = found.get(1).map(|m| m.as_str()) else { continue };
+            let Some(used) = self.manifest.step.iter().position(|s| s.id == id) else { continue };
+            if used >= index {
+                self.fault(
+                    &["step", i, "id"],
+                    "later_capture",
+                    format!("this step uses `steps.{id}`, which is known only after it"),
+                    format!("move the step `{id}` before this one"),
+                );
+            } else {
+                needs.insert(used);
+            }
+        }
+        needs.into_iter().collect()
+    }
+
+    /// All template text that makes a step's request and tests its answer.
+    fn texts(&self, step: &manifest::Step) -> String {
+        let mut all = vec![step.method.as_str(), step.path.as_str()];
+        all.extend(step.query.values().chain(step.headers.values()).map(String::as_str));
+        all.extend(step.origin.iter().map(|o| o.base_url.as_str()));
+        if let Some(expect) = &step.expect {
+            all.extend(expect.json.iter().filter_map(|a| a.equals.as_deref()));
+        }
+        let mut files = Vec::new();
+        match &step.body {
+            Some(manifest::Body::Json { template, .. } | manifest::Body::Form { template, .. }) => {
+                files.extend(template.as_deref());
+            }
+            Some(manifest::Body::Multipart { parts }) => {
+                all.extend(parts.iter().filter_map(|p| p.text.as_deref()));
+                files.extend(parts.iter().filter_map(|p| p.template.as_deref()));
+            }
+            _ => {}
+        }
+        let mut text = all.join("\n");
+        let mut done = BTreeSet::new();
+        while let Some(name) = files.pop() {
+            if !done.insert(name) {
+                continue;
+            }
+            let file = self.folder.file(name).or_else(|| self.shared.and_then(|s| s.file(name)));
+            let Some(file) = file else { continue };
+            text.push('\n');
+            text.push_str(&file.text);
+            let partials = self.folder.files.keys().chain(self.shared.into_iter().flat_map(|s| s.files.keys()));
+            files.extend(
+                partials.filter(|n| n.strip_suffix(".hbs").is_some_and(|n| file.text.contains(n))).map(String::as_str),
+            );
+        }
+        text
+    }
+}
+
+fn judgement(o: &manifest::Otherwise) -> Judgement {
+    Judgement { class: o.class, reason: o.reason, note: o.note.clone() }
+}
+
+/// Optional and compiled, or a fault that was told: `Some(None)` if it is not stated, `None` if it is broken.
+fn flat<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
+    match compiled {
+        None => Some(None),
+        Some(Some(done)) => Some(Some(done)),
+        Some(None) => None,
+    }
+}

@@ -1,0 +1,633 @@
+//! One delivery on its way to one destination, as a state machine without I/O: what to send next, and what
+//! its answer means for the rest.
+//!
+//! As few requests as possible: a step whose request is the one that was applied last is not sent; a read step
+//! is sent only when a request that is sent needs it. After an uncertain result the marker is looked for first.
+//! The digest of a request is taken with captured values as `«steps.ticket.etag»`, so that it tells what we
+//! have to say and not what the CRM answered; so it is known before anything is sent, and `render` shows it.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::destination::{Destination, settings_only};
+use super::exchange;
+use super::http::{Exchange, Request, Response};
+use super::manifest::Effect;
+use super::reply::{self, Answer};
+use super::request::{self, template_failed};
+use super::step::{self, Step};
+use super::{assertion, marker};
+use crate::outcome::{Class, Reason, Verdict};
+use crate::record::Context;
+use crate::session::Session;
+
+/// What a run is about.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// Its document, as JSON text.
+    pub document: &'a str,
+    /// Which version of the session it is, from 1.
+    pub version: u32,
+    /// The version's digest (`session::version::digest`).
+    pub digest: &'a str,
+    /// The record, as the route or a look-up found it.
+    pub record: Option<&'a str>,
+    /// True if an earlier attempt may have taken effect without our knowing.
+    pub uncertain: bool,
+    /// Steps whose last applied request is known for this session and destination: name → digest.
+    pub applied: &'a [(String, String)],
+}
+
+/// A request to be sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The step of the manifest.
+    pub step: String,
+    /// What it does to the record.
+    pub effect: Effect,
+    /// The request, without credentials.
+    pub request: Request,
+    /// What is recorded when it is applied.
+    pub request_digest: String,
+}
+
+/// How a run goes on.
+#[derive(Debug, Clone)]
+pub enum Next {
+    /// Send this, then call `answer` or `failed`.
+    Send(Prepared),
+    /// It is over.
+    Finished(Report),
+}
+
+/// The end of a run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What to do next with the delivery.
+    pub class: Class,
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people; may be empty.
+    pub detail: String,
+    /// True if something may have taken effect without our knowing: look before repeating.
+    pub uncertain: bool,
+    /// The CRM's wish when to come back.
+    pub retry_after: Option<std::time::Duration>,
+    /// Steps that are applied now: name → digest of the request.
+    pub applied: Vec<(String, String)>,
+    /// Requests and answers, for `show`.
+    pub exchanges: Vec<Exchange>,
+    /// What was captured: step → name → value.
+    pub captures: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Pending,
+    /// Not to be sent: its `when` does not hold, it has nothing to say, or nothing needs it.
+    Skipped,
+    /// The same request was applied before.
+    Unchanged,
+    /// Its marker was found in the CRM.
+    Found(String),
+    /// Its marker was looked for and is not there.
+    Absent,
+    /// Sent and answered well.
+    Sent(String),
+    /// A read step whose captures are known.
+    Read,
+    /// Failed, but the manifest says that this is no matter.
+    Failed,
+}
+
+/// Why a request is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It is this step's turn, or another one needs its captures.
+    Step,
+    /// It looks for the marker of that step.
+    Lookup(usize),
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    step: usize,
+    purpose: Purpose,
+    prepared: Prepared,
+}
+
+/// One delivery on its way.
+#[derive(Debug)]
+pub struct Run<'a> {
+    destination: &'a Destination,
+    inputs: Inputs<'a>,
+    marker: String,
+    /// With captured values as placeholders.
+    shown: Context,
+    /// With captured values, once there are some.
+    real: Option<Context>,
+    states: Vec<State>,
+    conflicts: Vec<u32>,
+    position: usize,
+    pending: Option<Pending>,
+    /// Set when the run is over before its last step.
+    end: Option<Verdict>,
+    partial: Option<Verdict>,
+    /// A required step whose marker is not in the CRM: no step after it can have been tried before.
+    not_reached: Option<usize>,
+    warnings: Vec<String>,
+    exchanges: Vec<Exchange>,
+    captures: Map<String, Value>,
+    last: Verdict,
+    uncertain: bool,
+    /// Nothing is sent: every answer is assumed to be good.
+    pretend: bool,
+}
+
+type Flow<T> = Result<T, Verdict>;
+
+impl<'a> Run<'a> {
+    /// Begins a delivery. A record id that the CRM can't have given is refused before any URL is built.
+    pub fn new(destination: &'a Destination, inputs: Inputs<'a>) -> Self {
+        let count = destination.connector.steps.len();
+        let (shown, marker, warning, end) = match prepare(destination, &inputs) {
+            Ok(Prelude { context, marker, warning }) => {
+                (with_placeholders(context, &destination.connector.steps), marker, warning, None)
+            }
+            Err(verdict) => (settings_only(&destination.settings), String::new(), None, Some(verdict)),
+        };
+        Self {
+            destination,
+            marker,
+            shown,
+            real: None,
+            states: vec![State::Pending; count],
+            conflicts: vec![0; count],
+            position: 0,
+            pending: None,
+            end,
+            partial: None,
+            not_reached: None,
+            warnings: warning.into_iter().collect(),
+            exchanges: Vec::new(),
+            captures: Map::new(),
+            last: Verdict::ok(),
+            uncertain: inputs.uncertain,
+            pretend: false,
+            inputs,
+        }
+    }
+
+    /// The marker of this delivery.
+    pub fn marker(&self) -> &str {
+        &self.marker
+    }
+
+    /// The next request, or the end. Asked again without an answer, it says the same.
+    pub fn next(&mut self) -> Next {
+        if let Some(pending) = &self.pending {
+            return Next::Send(pending.prepared.clone());
+        }
+        match self.advance() {
+            Ok(Some(pending)) => {
+                let prepared = pending.prepared.clone();
+                self.pending = Some(pending);
+                Next::Send(prepared)
+            }
+            Ok(None) => Next::Finished(self.report()),
+            Err(verdict) => {
+                self.end = Some(verdict);
+                Next::Finished(self.report())
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Flow<Option<Pending>> {
+        while self.end.is_none() {
+            let index = self.position;
+            let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
+            if self.states.get(index).is_some_and(|s| matches!(s, State::Pending | State::Absent))
+                && !step.on_demand()
+                && let Some(pending) = self.turn(index, step)?
+            {
+                return Ok(Some(pending));
+            }
+            self.position += 1;
+        }
+        Ok(None)
+    }
+
+    /// What is to be sent when it is this step's turn; nothing if the step is settled.
+    fn turn(&mut self, index: usize, step: &'a Step) -> Flow<Option<Pending>> {
+        if let Some(verified) = step.verifies
+            && !matches!(self.states.get(verified), Some(State::Sent(_)))
+        {
+            self.set(index, State::Skipped);
+            return Ok(None);
+        }
+        if step.when_needs.is_empty() && !self.wanted(step)? {
+            self.set(index, State::Skipped);
+            return Ok(None);
+        }
+        let Some(digest) = self.digest(index, step, 0)? else {
+            self.set(index, State::Skipped);
+            return Ok(None);
+        };
+        if step.verifies.is_none()
+            && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest)
+        {
+            self.set(index, State::Unchanged);
+            return Ok(None);
+        }
+        for need in &step.when_needs {
+            if let Some(pending) = self.demand(*need)? {
+                return Ok(Some(pending));
+            }
+        }
+        if !step.when_needs.is_empty() && !self.wanted(step)? {
+            self.set(index, State::Skipped);
+            return Ok(None);
+        }
+        self.prepare(index, step, digest)
+    }
+
+    /// Looks for the marker if that is called for, gets what the request needs, then gives the request.
+    fn prepare(&mut self, index: usize, step: &'a Step, digest: String) -> Flow<Option<Pending>> {
+        let effect = self.effect(step)?;
+        let uncertain = self.inputs.uncertain && self.not_reached.is_none_or(|after| index <= after);
+        if uncertain && effect == Effect::Once {
+            let said = format!("whether the step `{}` took effect is not known, and it must not be repeated", step.id);
+            return Err(Verdict::new(Class::Dead, Reason::Uncertain, said).uncertain());
+        }
+        if uncertain
+            && effect == Effect::Marked
+            && self.states.get(index) != Some(&State::Absent)
+            && let Some(lookup) = step.marker_step
+        {
+            return self.look_up(index, lookup).map(Some);
+        }
+        for need in &step.needs {
+            if let Some(pending) = self.demand(*need)? {
+                return Ok(Some(pending));
+            }
+        }
+        self.send(index, Purpose::Step, digest)
+    }
+
+    fn look_up(&mut self, index: usize, lookup: usize) -> Flow<Pending> {
+        for need in self.destination.connector.steps.get(lookup).map_or(&[][..], |s| &s.needs) {
+            if let Some(pending) = self.demand(*need)? {
+                return Ok(pending);
+            }
+        }
+        self.send(lookup, Purpose::Lookup(index), String::new())?.ok_or_else(|| {
+            Verdict::new(Class::Dead, Reason::TemplateFailed, "the look-up of the marker comes out empty").uncertain()
+        })
+    }
+
+    /// What must be sent so that the captures of a step are known; nothing if they are.
+    fn demand(&mut self, index: usize) -> Flow<Option<Pending>> {
+        let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
+        match self.states.get(index) {
+            Some(State::Read | State::Sent(_)) | None => return Ok(None),
+            Some(State::Skipped | State::Failed) => {
+                self.no_captures(step);
+                return Ok(None);
+            }
+            Some(State::Unchanged | State::Found(_)) if self.effect(step)? != Effect::Idempotent => {
+                let said = format!("what the step `{}` captured is needed again, and it must not be repeated", step.id);
+                return Err(Verdict::new(Class::Dead, Reason::Uncertain, said));
+            }
+            Some(_) => {}
+        }
+        for need in step.when_needs.iter().chain(&step.needs) {
+            if let Some(pending) = self.demand(*need)? {
+                return Ok(Some(pending));
+            }
+        }
+        let digest = if self.wanted(step)? { self.digest(index, step, 0)? } else { None };
+        match digest {
+            Some(digest) => self.send(index, Purpose::Step, digest),
+            None => {
+                self.set(index, State::Skipped);
+                self.no_captures(step);
+                Ok(None)
+            }
+        }
+    }
+
+    fn no_captures(&mut self, step: &Step) {
+        if !self.pretend {
+            let nulls = step.captures.iter().map(|c| (c.name.clone(), Value::Null)).collect();
+            self.real_mut().with_step(&step.id, nulls);
+        }
+    }
+
+    fn send(&mut self, index: usize, purpose: Purpose, request_digest: String) -> Flow<Option<Pending>> {
+        let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
+        let Some(request) = request::render(self.destination, step, self.context(), &self.marker, self.pretend)? else {
+            self.set(index, State::Skipped);
+            return Ok(None);
+        };
+        let effect = step.effect(&request.method, self.context()).map_err(template_failed)?;
+        let prepared = Prepared { step: step.id.clone(), effect, request, request_digest };
+        Ok(Some(Pending { step: index, purpose, prepared }))
+    }
+
+    /// The digest of a step's request and of the uploads that it uses; `None` if there is nothing to say.
+    fn digest(&self, index: usize, step: &Step, depth: usize) -> Flow<Option<String>> {
+        let Some(request) = request::render(self.destination, step, &self.shown, &self.marker, true)? else {
+            return Ok(None);
+        };
+        let mut depends = Vec::new();
+        for need in step.needs.iter().filter(|n| **n < index && depth < 8) {
+            if let Some(needed) = self.destination.connector.steps.get(*need).filter(|s| s.effect != Effect::Read) {
+                depends.extend(self.digest(*need, needed, depth + 1)?);
+            }
+        }
+        Ok(Some(request::digest(&request, &depends)))
+    }
+
+    fn wanted(&self, step: &Step) -> Flow<bool> {
+        step.when.as_ref().map_or(Ok(true), |w| step::holds(w, self.context()).map_err(template_failed))
+    }
+
+    fn effect(&self, step: &Step) -> Flow<Effect> {
+        let method = step.method.text(self.context()).map_err(template_failed)?;
+        step.effect(method.trim(), self.context()).map_err(template_failed)
+    }
+
+    fn context(&self) -> &Context {
+        self.real.as_ref().unwrap_or(&self.shown)
+    }
+
+    fn real_mut(&mut self) -> &mut Context {
+        self.real.get_or_insert_with(|| self.shown.clone())
+    }
+
+    fn set(&mut self, index: usize, state: State) {
+        if let Some(place) = self.states.get_mut(index) {
+            *place = state;
+        }
+    }
+
+    /// Judges the answer to the request that `next` gave.
+    pub fn answer(&mut self, response: &Response, now: Timestamp) -> &Verdict {
+        let Some(pending) = self.pending.take() else { return &self.last };
+        let destination = self.destination;
+        let Some(step) = destination.connector.steps.get(pending.step) else { return &self.last };
+        let answer = Answer::new(response);
+        let statuses = match &step.expect.status_setting {
+            Some(name) => destination.statuses.get(name).unwrap_or(&step.expect.status),
+            None => &step.expect.status,
+        };
+        let rows = &destination.connector.replies;
+        let mut verdict = reply::judge(rows, pending.step, step, statuses, &answer, self.context(), now)
+            .unwrap_or_else(template_failed);
+        let mut captured = Map::new();
+        if matches!(verdict.class, Class::Ok | Class::Partial) {
+            match reply::captures(&step.captures, &answer) {
+                Ok(found) => captured = found,
+                // What was written is written, whatever else is missing.
+                Err(_) if matches!(pending.prepared.effect, Effect::Marked | Effect::Once) => {
+                    verdict =
+                        Verdict::new(Class::Partial, Reason::UnexpectedReply, "the answer lacks what later steps need");
+                }
+                Err(lacking) => verdict = lacking,
+            }
+        }
+        let found = (verdict.class == Class::Ok)
+            .then(|| self.find_marker(step, &answer))
+            .transpose()
+            .unwrap_or_else(|fault| {
+                verdict = template_failed(fault);
+                None
+            })
+            .unwrap_or(false);
+        // A failing server may have done its work before it failed; one that says 501 or 503 has not begun.
+        if verdict.class == Class::Retry && response.status >= 500 && !matches!(response.status, 501 | 503) {
+            verdict.uncertain = true;
+        }
+        self.exchanges.push(exchange::exchange(&pending.prepared, Some(response), &verdict));
+        self.settle(pending, verdict, captured, found)
+    }
+
+    /// Takes the sender's own verdict: no answer came.
+    pub fn failed(&mut self, verdict: Verdict) -> &Verdict {
+        let Some(pending) = self.pending.take() else { return &self.last };
+        self.exchanges.push(exchange::exchange(&pending.prepared, None, &verdict));
+        self.settle(pending, verdict, Map::new(), false)
+    }
+
+    fn find_marker(&self, step: &Step, answer: &Answer<'_>) -> Result<bool, crate::record::RenderFault> {
+        let (Some(found), Some(body)) = (&step.found, answer.json()) else { return Ok(false) };
+        let mut texts = found.path.query(body).into_iter().map(assertion::text_of);
+        if let Some(template) = &found.contains {
+            let wanted = template.text(self.context())?;
+            return Ok(!wanted.is_empty() && texts.any(|t| t.contains(&wanted)));
+        }
+        if let Some(template) = &found.equals {
+            let wanted = template.text(self.context())?;
+            return Ok(!wanted.is_empty() && texts.any(|t| t == wanted));
+        }
+        Ok(false)
+    }
+
+    fn settle(
+        &mut self,
+        pending: Pending,
+        mut verdict: Verdict,
+        captured: Map<String, Value>,
+        found: bool,
+    ) -> &Verdict {
+        let destination = self.destination;
+        let Some(step) = destination.connector.steps.get(pending.step) else { return &self.last };
+        if matches!(pending.prepared.effect, Effect::Read | Effect::Orphanable) {
+            verdict.uncertain = false;
+            // A look at the record can't be half done: what it says is not understood.
+            if verdict.class == Class::Partial && step.verifies.is_none() {
+                verdict.class = Class::Retry;
+                verdict.reason = Reason::UnexpectedReply;
+            }
+        }
+        match (pending.purpose, verdict.class) {
+            (Purpose::Lookup(of), Class::Ok) => {
+                let state = if found { State::Found(self.digest_of(of)) } else { State::Absent };
+                if !found
+                    && self.not_reached.is_none()
+                    && destination.connector.steps.get(of).is_some_and(|s| s.required)
+                {
+                    self.not_reached = Some(of);
+                }
+                self.set(of, state);
+            }
+            (Purpose::Step, Class::Ok | Class::Partial) => {
+                if verdict.class == Class::Partial && self.partial.is_none() {
+                    self.partial = Some(verdict.clone());
+                }
+                let reads = step.effect == Effect::Read;
+                self.set(pending.step, if reads { State::Read } else { State::Sent(pending.prepared.request_digest) });
+                if !step.captures.is_empty() && !self.pretend {
+                    self.captures.insert(step.id.clone(), Value::Object(captured.clone()));
+                    self.real_mut().with_step(&step.id, captured);
+                }
+            }
+            (Purpose::Step, Class::Conflict) if self.may_go_back(pending.step, step) => {}
+            _ if !step.required && pending.purpose == Purpose::Step => {
+                self.set(pending.step, State::Failed);
+                self.no_captures(step);
+                self.warnings.push(format!("the step `{}` failed: {}", step.id, verdict.detail));
+            }
+            _ => {
+                self.uncertain |= verdict.uncertain;
+                self.end = Some(verdict.clone());
+            }
+        }
+        self.last = verdict;
+        &self.last
+    }
+
+    fn digest_of(&self, index: usize) -> String {
+        let step = self.destination.connector.steps.get(index);
+        step.and_then(|s| self.digest(index, s, 0).ok().flatten()).unwrap_or_default()
+    }
+
+    /// After a conflict: forget what was read since the named step, and begin again there.
+    fn may_go_back(&mut self, index: usize, step: &Step) -> bool {
+        let (Some((goto, max)), Some(count)) = (step.on_conflict, self.conflicts.get_mut(index)) else { return false };
+        if *count >= max {
+            return false;
+        }
+        *count += 1;
+        for state in self.states.iter_mut().take(index + 1).skip(goto) {
+            if matches!(state, State::Read | State::Failed | State::Skipped) {
+                *state = State::Pending;
+            }
+        }
+        self.position = goto;
+        true
+    }
+
+    /// Goes on as if the answer were good, with captured values as placeholders.
+    fn pretend_answer(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.settle(pending, Verdict::ok(), Map::new(), false);
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let steps = &self.destination.connector.steps;
+        let mut applied = Vec::new();
+        let (mut wrote, mut found) = (false, false);
+        for (index, (step, state)) in steps.iter().zip(&self.states).enumerate() {
+            let (State::Sent(digest) | State::Found(digest)) = state else { continue };
+            wrote |= matches!(state, State::Sent(_)) && step.effect != Effect::Orphanable;
+            found |= matches!(state, State::Found(_));
+            // A step that is to be verified counts once it is: else a retry would not look again.
+            let verifier = steps.iter().position(|s| s.verifies == Some(index));
+            let verified = verifier
+                .is_none_or(|v| matches!(self.states.get(v), Some(State::Read | State::Skipped | State::Failed)));
+            if step.effect != Effect::Orphanable && verified {
+                applied.push((step.id.clone(), digest.clone()));
+            }
+        }
+        let mut verdict = match (&self.end, &self.partial) {
+            (Some(end), _) => end.clone(),
+            (None, Some(partial)) => Verdict { uncertain: false, ..partial.clone() },
+            (None, None) => {
+                let reason = match (wrote, found) {
+                    (true, _) => Reason::Applied,
+                    (false, true) => Reason::AlreadyApplied,
+                    (false, false) => Reason::Unchanged,
+                };
+                Verdict::new(Class::Ok, reason, "")
+            }
+        };
+        for warning in &self.warnings {
+            let separator = if verdict.detail.is_empty() { "" } else { "; " };
+            verdict.detail = format!("{}{separator}{warning}", verdict.detail);
+        }
+        Report {
+            class: verdict.class,
+            reason: verdict.reason,
+            uncertain: self.end.is_some() && self.uncertain,
+            retry_after: verdict.retry_after,
+            detail: verdict.detail,
+            applied,
+            exchanges: std::mem::take(&mut self.exchanges),
+            captures: std::mem::take(&mut self.captures),
+        }
+    }
+}
+
+fn with_placeholders(mut context: Context, steps: &[Step]) -> Context {
+    for step in steps.iter().filter(|s| !s.captures.is_empty()) {
+        let names = step.captures.iter().map(|c| c.name.as_str());
+        let shown = names.map(|n| (n.to_owned(), Value::from(format!("«steps.{}.{n}»", step.id))));
+        context.with_step(&step.id, shown.collect());
+    }
+    context
+}
+
+/// What every delivery has before its first template is rendered.
+pub(super) struct Prelude {
+    pub(super) context: Context,
+    pub(super) marker: String,
+    /// Said if the metadata is too large to be attached.
+    pub(super) warning: Option<String>,
+}
+
+/// Checks the record id and gathers the data of one delivery.
+pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
+    let connector = &destination.connector;
+    let Some(record) = inputs.record.filter(|r| !r.is_empty()) else {
+        return Err(Verdict::new(Class::Dead, Reason::NoRecordId, "the session names no record"));
+    };
+    if !connector.accepts_record(record) {
+        let said = format!("the record id does not have the form {}", connector.record_form());
+        return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
+    }
+    let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
+    let limit = connector.manifest.limits.attachment_bytes;
+    let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
+    let warning = (!fits).then(|| {
+        format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
+    });
+    let same = inputs.session.record_id.as_deref() == Some(record);
+    let owned = (!same).then(|| Session { record_id: Some(record.to_owned()), ..inputs.session.clone() });
+    let session = owned.as_ref().unwrap_or(inputs.session);
+    let context =
+        destination.context(session, inputs.document, inputs.version, &marker, fits).map_err(template_failed)?;
+    Ok(Prelude { context, marker, warning })
+}
+
+/// The requests of a delivery as they would be sent if every answer were good; values that only an answer can
+/// give are shown as `«steps.ticket.etag»`. The error says why there are none.
+pub fn preview(destination: &Destination, inputs: Inputs<'_>) -> Result<Vec<Prepared>, Verdict> {
+    let mut run = Run::new(destination, inputs);
+    run.pretend = true;
+    let mut all = Vec::new();
+    loop {
+        match run.next() {
+            Next::Send(prepared) => {
+                all.push(prepared);
+                run.pretend_answer();
+            }
+            Next::Finished(report) if report.class == Class::Ok => return Ok(all),
+            Next::Finished(report) => {
+                return Err(Verdict {
+                    class: report.class,
+                    reason: report.reason,
+                    uncertain: report.uncertain,
+                    retry_after: report.retry_after,
+                    detail: report.detail,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

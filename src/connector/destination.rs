@@ -9,12 +9,14 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Chosen, Credential};
+use super::http::{Request, Response};
 use super::load::{compile_inline, text_offset};
 use super::manifest::{Setting, SettingKind, Transport};
 use super::reply::{Statuses, status_range};
 use super::{Connector, step, url};
 use crate::diagnostic::{Diagnostics, SourceFile, suggest};
 use crate::folder::Folder;
+use crate::outcome::{Class, Reason, Verdict, of_http_status};
 use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
 use crate::secret::Secret;
 use crate::session::Session;
@@ -115,6 +117,29 @@ impl Destination {
         let Some(name) = self.auth.secret() else { return Ok(None) };
         let secret = self.secrets.get(name).ok_or_else(|| format!("the secret `{name}` is not set"))?;
         Ok(self.auth.credential(&reveal(secret)?))
+    }
+
+    /// The request of `[check]`; `None` if the manifest has none.
+    pub fn check(&self) -> Option<Request> {
+        let context = settings_only(&self.settings);
+        let path = self.connector.check.as_ref()?.text(&context).ok()?;
+        let url = url::join(&self.base_url, &path, &[])?;
+        let headers = vec![("Accept".to_owned(), "application/json".to_owned())];
+        Some(Request { method: "GET".to_owned(), url, headers, body: None, with_credentials: true })
+    }
+
+    /// What its answer says of address and credentials.
+    pub fn judge_check(response: &Response) -> Verdict {
+        let verdict = of_http_status(response.status);
+        let wrong_place = |what: &str| {
+            let detail = format!("the address answers with {what}, not with the CRM's interface; look at `base_url`");
+            Verdict::new(Class::Pause, Reason::BadBaseUrl, detail)
+        };
+        match verdict.class {
+            Class::Ok if serde_json::from_slice::<Value>(&response.body).is_err() => wrong_place("something that is not JSON"),
+            Class::Dead => wrong_place(&format!("status {}", response.status)),
+            _ => verdict,
+        }
     }
 
     /// The secret of a setting, by the setting's name.

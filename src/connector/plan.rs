@@ -585,8 +585,7 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
     let Some(record) = inputs.record.filter(|r| !r.is_empty()) else {
         return Err(Verdict::new(Class::Dead, Reason::NoRecordId, "the session names no record"));
     };
-    if !connector.accepts_record(record) {
-        let said = format!("the record id does not have the form {}", connector.record_form());
+    if let Some(said) = connector.refuses_record(record).filter(|_| connector.manifest.record.required) {
         return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
     }
     let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);

@@ -64,6 +64,7 @@ impl Connector {
             loader.headers(&["http", "headers"], &http.headers)
         });
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
+        let check = manifest.check.as_ref().and_then(|c| loader.inline(&["check", "path"], &c.path, Place::UrlPath));
         let steps = loader.steps();
         let replies = loader.replies();
         let email = loader.email();
@@ -82,6 +83,7 @@ impl Connector {
                 auth,
                 replies,
                 steps,
+                check,
                 email,
                 slots,
                 manifest,

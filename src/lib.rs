@@ -30,6 +30,7 @@ pub mod diagnostic;
 pub mod ids;
 pub mod folder;
 pub mod secret;
+pub mod tls;
 pub mod settings;
 // ── message (pure)
 pub mod message;

@@ -8,6 +8,15 @@
 
 pub mod context;
 pub mod shape;
+mod origin;
+mod json_file;
+mod syntax;
+mod helpers;
+mod escape;
+mod engine;
+mod lint;
+mod leaf;
+mod payload;
 pub mod render;
 pub mod inline;
 pub mod fields;

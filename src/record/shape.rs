@@ -98,7 +98,7 @@ static SESSION: LazyLock<Shape> = LazyLock::new(|| {
     let field = Form::object([("name", Form::Text), ("field", Form::Any), ("value", Form::Any)]);
     let metadata = Form::object([("name", Form::Text), ("json", Form::Text), ("size", Form::Number)]);
     root.extend([
-        ("settings".to_owned(), Form::object([])),
+        ("settings".to_owned(), Form::object([("time_zone", Form::Text)])),
         ("fields".to_owned(), Form::list(field)),
         ("steps".to_owned(), Form::object([])),
         ("marker".to_owned(), Form::Text),
@@ -110,7 +110,8 @@ static SESSION: LazyLock<Shape> = LazyLock::new(|| {
 });
 
 impl Shape {
-    /// The session and what every delivery has; no settings and no captures yet.
+    /// The session and what every delivery has; of settings only `time_zone`, which every destination can
+    /// have, and no captures yet.
     pub fn for_session() -> Self {
         SESSION.clone()
     }

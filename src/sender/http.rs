@@ -15,9 +15,10 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{is_loopback, seconds, tls};
+use super::{is_loopback, seconds};
 use crate::connector::http::{Request, Response};
 use crate::outcome::{Class, Reason, Verdict};
+use crate::tls;
 
 /// Of an answer's body, this much is read; the rest is cut off with the connection.
 pub const BODY_CAP: usize = 1 << 20;

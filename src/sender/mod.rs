@@ -13,8 +13,6 @@ pub mod http;
 pub mod smtp;
 pub mod storage;
 
-mod tls;
-
 /// True for `localhost` and the loopback addresses: what never leaves this machine.
 fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);

@@ -25,7 +25,8 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{is_loopback, seconds, tls};
+use super::{is_loopback, seconds};
+use crate::tls;
 use crate::outcome::{Class, Reason, Verdict, of_smtp_code};
 use crate::secret::Secret;
 

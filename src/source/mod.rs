@@ -6,24 +6,96 @@
 //! is answered *try again* stays where it is and comes again. After-actions (flag, move, delete) come after
 //! the answer and are best effort: a source never relies on them to know what it has read.
 
+mod changes;
+pub mod directory;
 pub mod files;
 pub mod imap;
+pub mod maildir;
+pub mod mbox;
 mod start;
 mod tls;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::outcome::Reason;
+use crate::secret::Secret;
 
 pub use start::Start;
+
+/// The most items of one batch.
+pub(crate) const BATCH_ITEMS: usize = 64;
+
+/// The size of a batch at which no item is added: one larger item goes alone.
+pub(crate) const BATCH_BYTES: usize = 4 << 20;
+
+/// The kinds of sources, with the settings of each: `kind = "…"` in the configuration.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// A mailbox over IMAP.
+    Imap(Box<imap::Settings>),
+    /// A Maildir folder.
+    Maildir(maildir::Settings),
+    /// A folder into which files are dropped.
+    Directory(directory::Settings),
+    /// An mbox spool file.
+    Mbox(mbox::Settings),
+}
+
+impl Kind {
+    /// The source with these settings. `now` is when its first contact counts from.
+    pub fn build(self, now: Timestamp) -> Box<dyn Source> {
+        match self {
+            Self::Imap(settings) => Box::new(imap::Imap::new(*settings, now)),
+            Self::Maildir(settings) => Box::new(maildir::Maildir::new(settings)),
+            Self::Directory(settings) => Box::new(directory::Directory::new(settings)),
+            Self::Mbox(settings) => Box::new(mbox::Mbox::new(settings)),
+        }
+    }
+
+    /// What the settings say that can't be: key, sentence, hint.
+    pub fn validate(&self) -> Vec<(&'static str, String, String)> {
+        match self {
+            Self::Imap(settings) => settings.validate(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The paths in the settings, which the configuration makes start from its own folder.
+    pub fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Imap(settings) => settings.ca_file.iter_mut().collect(),
+            Self::Maildir(settings) => vec![&mut settings.path],
+            Self::Directory(settings) => vec![&mut settings.path],
+            Self::Mbox(settings) => vec![&mut settings.path],
+        }
+    }
+
+    /// The credential that is needed.
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Imap(settings) => Some(&settings.password),
+            _ => None,
+        }
+    }
+}
 
 /// RFC 5321 sender and recipients, and how the message arrived; never copied from its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +115,21 @@ pub enum Content {
     Document(Bytes),
     /// Not downloaded, because the source says that it is larger than the limit: bytes announced.
     TooLarge(u64),
+}
+
+impl Content {
+    /// The bytes in memory.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Mail(bytes) | Self::Document(bytes) => bytes.len(),
+            Self::TooLarge(_) => 0,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// One raw message or document, as a source hands it over.
@@ -158,4 +245,69 @@ pub trait Source: Send {
 
     /// Logs in, looks, changes nothing: for `check --online`. The sentence says what was found.
     fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>>;
+}
+
+/// How often the sources on disk look, unless told.
+fn poll_seconds() -> u64 {
+    2
+}
+
+/// The time between two looks.
+fn poll(seconds: u64) -> Duration {
+    Duration::from_secs(seconds.clamp(1, 86_400))
+}
+
+/// Waits for the next look, or for the stop.
+async fn pause(poll: Duration, stop: &CancellationToken) {
+    stop.run_until_cancelled(tokio::time::sleep(poll)).await;
+}
+
+/// File work, off the threads that others wait on.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A fault at a file or folder that the operator named.
+fn file_fault(step: &'static str, path: &Path, error: &io::Error) -> Fault {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Reason::Unreachable,
+        io::ErrorKind::PermissionDenied => Reason::NotPermitted,
+        _ => Reason::Unavailable,
+    };
+    Fault { reason, step, detail: format!("`{}`: {error}", path.display()) }
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_now_all_or_a_date() {
+        assert_eq!("now".parse(), Ok(Start::Now));
+        assert_eq!("all".parse(), Ok(Start::All));
+        let since = |text: &str| Ok(Start::Since(text.parse::<Timestamp>().unwrap()));
+        assert_eq!("2026-02-01".parse(), since("2026-02-01T00:00:00Z"));
+        assert_eq!("2026-02-01T06:00:00-06:00".parse(), since("2026-02-01T12:00:00Z"));
+        let error = "yesterday".parse::<Start>().unwrap_err();
+        assert!(error.contains("`yesterday`") && error.contains("`all`"), "{error}");
+    }
+
+    #[test]
+    fn kinds_are_read_by_their_word_and_unknown_keys_are_faults() {
+        let kind = |text: &str| toml::from_str::<Kind>(text);
+        let maildir = kind("kind = \"maildir\"\npath = \"/m\"\nafter = { move_to = \".Done\" }").unwrap();
+        assert!(matches!(maildir, Kind::Maildir(s) if s.start == Start::Now && s.poll_seconds == 2));
+        assert!(kind("kind = \"directory\"\npath = \"/d\"\nafter = \"delete\"").is_ok());
+        assert!(kind("kind = \"mbox\"\npath = \"/m\"\nstart = \"2026-02-01\"").is_ok());
+        assert!(kind("kind = \"mbox\"\npath = \"/m\"\nstart = \"soon\"").unwrap_err().to_string().contains("`soon`"));
+        assert!(kind("kind = \"mbox\"\npath = \"/m\"\npaht = 1").unwrap_err().to_string().contains("paht"));
+    }
 }

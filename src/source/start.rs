@@ -11,9 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 /// Which of the mail that is there already is taken on first contact.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Start {
     /// `"now"`: none of it, only what comes from now on.
+    #[default]
     Now,
     /// `"all"`: all of it.
     All,
@@ -22,6 +23,14 @@ pub enum Start {
 }
 
 impl Start {
+    /// Whether a mail that arrived at this time is wanted. What does not say when it arrived is.
+    pub fn admits(self, received_at: Option<Timestamp>) -> bool {
+        match (self, received_at) {
+            (Self::Since(start), Some(received_at)) => received_at >= start,
+            _ => true,
+        }
+    }
+
     /// Reads `now`, `all`, a date or an RFC 3339 time. The error is a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.trim() {

@@ -3,13 +3,9 @@
 //! Every failure is a `Fault` that names its step: `connect` (dns, unreachable) or `tls`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::Verifier;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -18,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Fault;
 use crate::outcome::Reason;
+use crate::tls::client_config;
 
 /// How long one of several addresses of a host may take before the next one is tried.
 const PER_ADDRESS: Duration = Duration::from_secs(10);
@@ -49,27 +46,8 @@ pub(super) async fn dial(host: &str, port: u16, patience: Duration) -> Result<Tc
 
 /// What is trusted: the system's authorities and those of `ca_file`. Reads files: call it off the runtime.
 pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Fault> {
-    let fault = |detail| Fault { reason: Reason::Tls, step: "tls", detail };
-    let mut extra = Vec::new();
-    if let Some(path) = ca_file {
-        let unreadable = |e| fault(format!("can't read `ca_file` `{}`: {e}", path.display()));
-        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-            extra.push(certificate.map_err(unreadable)?);
-        }
-        if extra.is_empty() {
-            return Err(fault(format!("no certificate in `ca_file` `{}` (PEM is expected)", path.display())));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let unusable = |e: rustls::Error| fault(format!("no authorities to trust: {e}"));
-    let verifier = Verifier::new_with_extra_roots(extra, provider.clone()).map_err(unusable)?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let config = client_config(ca_file).map_err(|detail| Fault { reason: Reason::Tls, step: "tls", detail })?;
+    Ok(TlsConnector::from(config))
 }
 
 /// The TLS handshake, with the certificate checked for `host`.

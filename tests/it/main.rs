@@ -3,3 +3,4 @@
 mod architecture;
 mod connectors;
 mod imap;
+mod robustness;

@@ -29,7 +29,8 @@ impl Made {
     /// The document of a version: the second has the wrap-up.
     pub fn document(&self, version: u32) -> Value {
         let kind = if self.voice { "Voice Inbound (IVR)" } else { "Messaging Inbound (Web Chat)" };
-        let (kind_key, duration_key) = if self.voice { ("call_type", "call_duration") } else { ("chat_type", "chat_duration") };
+        let (kind_key, duration_key) =
+            if self.voice { ("call_type", "call_duration") } else { ("chat_type", "chat_duration") };
         let mut document = json!({
             "id": self.id, "lang": "en", kind_key: kind, "session_type": kind, "status": "finished",
             "created_at": "2026-02-17T10:02:11.000-06:00", "ends_at": "2026-02-17T10:11:05.000-06:00",
@@ -67,8 +68,13 @@ impl Made {
         let body = match self.shape {
             0 => attachment(&name, "application/json", &json),
             1 => attachment(&format!("call-{}.txt", self.id), "application/octet-stream", &json),
-            2 => format!("Content-Type: text/plain; charset=utf-8\n\nSession metadata follows.\n\n{json}\n\n-- \nContact centre\n"),
-            3 => format!("Content-Type: text/html; charset=utf-8\n\n<html><body><p>Metadata</p><pre>{}</pre></body></html>\n", escape(&json)),
+            2 => format!(
+                "Content-Type: text/plain; charset=utf-8\n\nSession metadata follows.\n\n{json}\n\n-- \nContact centre\n"
+            ),
+            3 => format!(
+                "Content-Type: text/html; charset=utf-8\n\n<html><body><p>Metadata</p><pre>{}</pre></body></html>\n",
+                escape(&json)
+            ),
             4 => format!("Content-Type: text/plain; charset=utf-8\n\n{}", lines(&document)),
             5 => format!("Content-Type: text/html; charset=utf-8\n\n<table>{}</table>\n", rows(&document)),
             _ => forwarded(&attachment(&name, "application/json", &json)),

@@ -1,6 +1,8 @@
 //! The live tests: real servers that nobody here wrote. `tests/run` starts them; `cargo test --test live` does
 //! too, and leaves them running.
 
+mod mails;
 mod senders;
 mod servers;
+mod spine;
 mod support;

@@ -96,7 +96,12 @@ rating = "Rating"
 
     fn audit_is_clean(&self) {
         let audit = self.site.run(&["audit"]);
-        assert!(audit.status.success(), "{}{}", String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
+        assert!(
+            audit.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&audit.stdout),
+            String::from_utf8_lossy(&audit.stderr)
+        );
     }
 
     /// What every ticket must say, whatever happened on the way; gives the number of comments of each.
@@ -118,7 +123,12 @@ rating = "Rating"
             let comments = self.tickets.comments(session.ticket).await;
             let most = if session.twice { 2 } else { 1 };
             let least = if both_versions { most } else { 1 };
-            assert!((least..=most).contains(&comments.len()), "ticket {} of {session:?} has {} comments", session.ticket, comments.len());
+            assert!(
+                (least..=most).contains(&comments.len()),
+                "ticket {} of {session:?} has {} comments",
+                session.ticket,
+                comments.len()
+            );
             let mut subjects: Vec<&str> = comments.iter().map(|c| c.subject.as_str()).collect();
             subjects.sort_unstable();
             subjects.dedup();
@@ -127,10 +137,16 @@ rating = "Rating"
                 assert_eq!(comment.files.len(), 1, "ticket {}: one attachment per version", session.ticket);
             }
             let last = comments.last().expect("a comment");
-            let attached: serde_json::Value = serde_json::from_slice(&last.files[0].content).expect("the metadata is JSON");
+            let attached: serde_json::Value =
+                serde_json::from_slice(&last.files[0].content).expect("the metadata is JSON");
             assert_eq!(attached["out_ticket_id"], session.ticket.to_string());
             if session.twice {
-                assert!(last.text.contains(&session.note()), "ticket {}: the note is not in\n{}", session.ticket, last.text);
+                assert!(
+                    last.text.contains(&session.note()),
+                    "ticket {}: the note is not in\n{}",
+                    session.ticket,
+                    last.text
+                );
                 assert_eq!(attached["dispositions"][0]["code"], session.code());
             }
             counts.insert(session.ticket, comments.len());
@@ -225,5 +241,9 @@ async fn twenty_kills_at_random_moments_end_in_the_same_state() {
     let counts = bench.tickets_are_right(false).await;
     bench.audit_is_clean();
     let delivered = bench.count("delivered");
-    assert_eq!(counts.values().sum::<usize>(), delivered, "one comment for each delivered version, no more and no less");
+    assert_eq!(
+        counts.values().sum::<usize>(),
+        delivered,
+        "one comment for each delivered version, no more and no less"
+    );
 }

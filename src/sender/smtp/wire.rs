@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::tls::find;
+use crate::tls::find;
 use super::{Step, refusal};
 use crate::outcome::{Class, Reason, Verdict};
 

@@ -27,7 +27,12 @@ impl Site {
     pub(crate) fn new(configuration: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         std::fs::write(folder.path().join("mail2crm.toml"), configuration).expect("the configuration");
-        Self { folder }
+        Self { folder, environment: Mutex::default() }
+    }
+
+    /// Sets a variable of the environment for the commands to come.
+    pub fn set(&self, name: &str, value: &str) {
+        self.environment.lock().expect("no panic while it is held").push((name.to_owned(), value.to_owned()));
     }
 
     /// The folder.
@@ -66,6 +71,8 @@ impl Site {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mail2crm"));
+        let environment = self.environment.lock().expect("no panic while it is held");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.args(arguments).current_dir(self.path()).env_remove("MAIL2CRM_CONFIG").stdin(Stdio::null());
         command
     }

@@ -1,7 +1,7 @@
-//! The TLS that every sender speaks: the system's authorities, plus those of a `ca_file` (RFC 8446, RFC 5280).
+//! The TLS that we speak as a client, to mailboxes and to destinations: the system's authorities, plus those of a `ca_file` (RFC 8446, RFC 5280).
 //!
 //! Verification is never switched off. Reading the system's authorities takes milliseconds and megabytes,
-//! so senders without a `ca_file` share one configuration.
+//! so all connections without a `ca_file` share one configuration.
 
 use std::error::Error;
 use std::io;
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 /// The client's side of TLS. The error is a sentence that names `ca_file`.
-pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let Some(path) = ca_file else {
         if let Some(config) = SYSTEM.get() {
@@ -48,7 +48,7 @@ fn build(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>,
 }
 
 /// The first error of type `T` in a chain, also inside an [`io::Error`], whose `source` skips what it wraps.
-pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -1,0 +1,103 @@
+//! Lists: of one member, as one text, and the operator's field map in the two forms that CRMs take.
+
+use serde_json::{Map, Value};
+
+use super::{Args, is_empty, scalar};
+
+/// The items as one text, with `, ` or the given text between them; empty ones are left out.
+///
+/// `{{join raw.tags '; '}}` gives `"a; b"`
+/// `{{join (pick dispositions 'code')}}` gives `"Billing, Resolved"`
+/// `{{join photos}}` gives `null`
+pub(super) fn join(args: &Args<'_>) -> Result<Value, String> {
+    let between = if args.values.len() > 1 { args.text(1)?.unwrap_or_default() } else { ", ".to_owned() };
+    let mut texts = Vec::new();
+    for item in args.list(0)?.iter().filter(|i| !is_empty(i)) {
+        let text =
+            scalar(item).map_err(|_| "the items are no texts: use `pick` first, such as `(pick agents 'name')`")?;
+        texts.extend(text);
+    }
+    Ok(if texts.is_empty() { Value::Null } else { texts.join(&between).into() })
+}
+
+/// One member of every item (`'agent.name'` for one inside another); empty ones are left out.
+///
+/// `{{pick dispositions 'code'}}` gives `["Billing","Resolved"]`
+/// `{{pick dispositions 'agent.name'}}` gives `["Ada Lovelace","Ada Lovelace"]`
+pub(super) fn pick(args: &Args<'_>) -> Result<Value, String> {
+    let path = args.word(1, "the member's name")?;
+    let member = |item: &Value| path.split('.').try_fold(item, |value, name| value.get(name)).cloned();
+    Ok(args.list(0)?.iter().filter_map(member).filter(|v| !is_empty(v)).collect())
+}
+
+/// Every item once, in the order of their first places.
+///
+/// `{{unique (pick dispositions 'agent.name')}}` gives `["Ada Lovelace"]`
+pub(super) fn unique(args: &Args<'_>) -> Result<Value, String> {
+    let mut seen = std::collections::HashSet::new();
+    Ok(args.list(0)?.iter().filter(|item| seen.insert(item.to_string())).cloned().collect())
+}
+
+/// The first item.
+///
+/// `{{first (pick dispositions 'code')}}` gives `"Billing"`
+pub(super) fn first(args: &Args<'_>) -> Result<Value, String> {
+    Ok(args.list(0)?.first().cloned().unwrap_or(Value::Null))
+}
+
+/// The last item.
+///
+/// `{{last (pick dispositions 'code')}}` gives `"Resolved"`
+pub(super) fn last(args: &Args<'_>) -> Result<Value, String> {
+    Ok(args.list(0)?.last().cloned().unwrap_or(Value::Null))
+}
+
+/// How many items or members; characters of a text; 0 for nothing.
+///
+/// `{{count dispositions}}` gives `2`
+/// `{{count photos}}` gives `0`
+/// `{{count id}}` gives `5`
+pub(super) fn count(args: &Args<'_>) -> Result<Value, String> {
+    let count = match args.get(0) {
+        Value::Array(items) => items.len(),
+        Value::Object(members) => members.len(),
+        value => scalar(value)?.map_or(0, |text| text.chars().count()),
+    };
+    Ok(count.into())
+}
+
+/// A field map as an object: CRM field → value.
+///
+/// `{{field_map fields}}` gives `{"360":4,"cf_f":"kind"}`
+pub(super) fn field_map(args: &Args<'_>) -> Result<Value, String> {
+    let mut map = Map::new();
+    for item in args.list(0)? {
+        let (field, value) = field(item)?;
+        if !is_empty(value) {
+            map.insert(scalar(field)?.unwrap_or_default(), value.clone());
+        }
+    }
+    Ok(Value::Object(map))
+}
+
+/// A field map as a list of pairs, with the names that the CRM wants for the two; integer ids stay integers.
+///
+/// `{{field_pairs fields 'id' 'value'}}` gives `[{"id":360,"value":4},{"id":"cf_f","value":"kind"}]`
+pub(super) fn field_pairs(args: &Args<'_>) -> Result<Value, String> {
+    let (id, name) = (args.word(1, "the name of the field's key")?, args.word(2, "the name of the value's key")?);
+    let mut pairs = Vec::new();
+    for item in args.list(0)? {
+        let (field, value) = field(item)?;
+        if !is_empty(value) {
+            pairs.push(Value::Object(Map::from_iter([(id.clone(), field.clone()), (name.clone(), value.clone())])));
+        }
+    }
+    Ok(Value::Array(pairs))
+}
+
+fn field(item: &Value) -> Result<(&Value, &Value), String> {
+    match (item.get("field"), item.get("value")) {
+        (Some(field), Some(value)) => Ok((field, value)),
+        _ => Err("the value is no field map: use `fields`".to_owned()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Documents read as sessions, and what is no session.

@@ -1,0 +1,319 @@
+//! Labelled values of one session, on their way to a document in the vendor's shape, so that one reader
+//! (`session::document`) reads all. A block counts only with an id of digits and two more known fields.
+
+use serde_json::{Map, Value, json};
+
+use super::{Candidate, Harvest, Place};
+use crate::outcome::Reason;
+use crate::session::Channel;
+use crate::session::document::split_disposition;
+use crate::session::evidence::How;
+use crate::session::normalize;
+use crate::session::profile::{Form, Label, Profile, Slot};
+
+/// What one session's labels said so far.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    document: Map<String, Value>,
+    places: Vec<(String, String)>,
+    channel: Option<Channel>,
+    /// Fields beside the id.
+    known: usize,
+    /// Fields that only sessions have.
+    signs: usize,
+    weak_id: bool,
+    odd_id: bool,
+}
+
+impl Block {
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty() && !self.odd_id
+    }
+
+    pub(super) fn has_id(&self) -> bool {
+        self.document.contains_key("id")
+    }
+
+    /// True if this label with this value can't belong to the session of this block.
+    pub(super) fn contradicts(&self, label: Label, value: &str, profile: &Profile) -> bool {
+        if !self.has_id() {
+            return false;
+        }
+        let Some(held) = self.at(path(label, profile)) else { return false };
+        match label.slot {
+            Slot::Dispositions | Slot::Participants => false,
+            Slot::Id => session_id(value).is_some_and(|id| held.as_str() != Some(id.0.as_str())),
+            _ => held.as_str().is_some_and(|h| !value.trim().is_empty() && h != clean(value, label.form)),
+        }
+    }
+
+    fn at(&self, path: &str) -> Option<&Value> {
+        match path.split_once('.') {
+            Some((top, inner)) => self.document.get(top)?.get(inner),
+            None => self.document.get(path),
+        }
+    }
+
+    /// Takes a labelled value in; what stands for nothing adds nothing.
+    pub(super) fn add(&mut self, label: Label, value: &str, profile: &Profile, place: &dyn Fn() -> String) {
+        let value = clean(value, label.form);
+        if profile.is_none(value) {
+            return;
+        }
+        if label.slot == Slot::Id {
+            self.add_id(label, value, profile, place);
+            return;
+        }
+        let target = path(label, profile);
+        if !self.put(label, target, value, profile) {
+            return;
+        }
+        let top = target.split('.').next().unwrap_or(target);
+        let new = !self.places.iter().any(|(p, _)| p.split('.').next() == Some(top));
+        self.places.push((target.to_owned(), place()));
+        if new {
+            self.known += 1;
+            self.signs += usize::from(profile.is_signature(label.slot) || label.slot == Slot::Dispositions);
+        }
+        if let Some(channel) = profile.fields.get(label.field).and_then(|f| f.channel) {
+            self.channel.get_or_insert(channel);
+        }
+    }
+
+    fn add_id(&mut self, label: Label, value: &str, profile: &Profile, place: &dyn Fn() -> String) {
+        if self.has_id() {
+            return;
+        }
+        match session_id(value) {
+            Some((id, channel)) => {
+                self.document.insert("id".to_owned(), Value::String(id));
+                self.places.push(("id".to_owned(), place()));
+                self.weak_id = label.weak;
+                let told = profile.fields.get(label.field).and_then(|f| f.channel);
+                self.channel = told.or(channel).or(self.channel);
+            }
+            None => self.odd_id |= !label.weak,
+        }
+    }
+
+    /// Puts the value where its form belongs; false if it was there already.
+    fn put(&mut self, label: Label, target: &str, value: &str, profile: &Profile) -> bool {
+        match label.form {
+            Form::Disposition => {
+                let Some(read) = split_disposition(value) else { return false };
+                let mut item = Map::new();
+                for (key, part) in [("code", read.code), ("note", read.note)] {
+                    if let Some(part) = part {
+                        item.insert(key.to_owned(), Value::String(part));
+                    }
+                }
+                self.dispositions().push(Value::Object(item));
+                true
+            }
+            Form::Code | Form::Note => {
+                let key = target.split('.').nth(1).unwrap_or("code").to_owned();
+                let list = self.dispositions();
+                match list.last_mut().and_then(Value::as_object_mut).filter(|d| !d.contains_key(&key)) {
+                    Some(open) => {
+                        open.insert(key, Value::String(value.to_owned()));
+                    }
+                    None => list.push(json!({ key: value })),
+                }
+                true
+            }
+            Form::Agent => {
+                let (name, address) = name_and_address(value);
+                let agent = self.object("agent_info");
+                if agent.contains_key("name") {
+                    return false;
+                }
+                agent.insert("name".to_owned(), Value::String(name));
+                if let Some(address) = address {
+                    agent.entry("email").or_insert(Value::String(address));
+                }
+                true
+            }
+            Form::Menu => {
+                let is_path = value.bytes().all(|b| b.is_ascii_digit() || b == b'/');
+                let (top, key) = if is_path { ("menu_path", "materialized_path") } else { ("selected_menu", "name") };
+                self.object(top).entry(key).or_insert(Value::String(value.to_owned()));
+                true
+            }
+            Form::Links => {
+                let links: Vec<Value> = links(value).map(|url| json!({ "url": url })).collect();
+                if links.is_empty() {
+                    return self.insert(&format!("{target}_uploaded"), value);
+                }
+                self.document.entry(target).or_insert(Value::Array(links));
+                true
+            }
+            Form::People => {
+                let people: Vec<Value> = value.split(['\n', ';', ',']).filter_map(participant).collect();
+                self.document.entry(target).or_insert(Value::Array(people));
+                true
+            }
+            Form::Texts => {
+                let texts = value.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| json!({ "text": l }));
+                self.document.entry(target).or_insert(Value::Array(texts.collect()));
+                true
+            }
+            Form::Text | Form::Long => {
+                // `No` for transfers and the like says that there were none.
+                let is_list = matches!(label.slot, Slot::Transfers | Slot::Escalations);
+                if is_list && matches!(normalize::boolean(&Value::String(value.to_owned())), normalize::Read::Value(false)) {
+                    return false;
+                }
+                let value = match label.slot {
+                    Slot::OutTicketUrl | Slot::RecordingUrl => links(value).next().unwrap_or(value),
+                    _ => value,
+                };
+                let _ = profile;
+                self.insert(target, value)
+            }
+        }
+    }
+
+    fn insert(&mut self, target: &str, value: &str) -> bool {
+        let (object, key) = match target.split_once('.') {
+            Some((top, inner)) => (self.object(top), inner),
+            None => (&mut self.document, target),
+        };
+        if object.contains_key(key) {
+            return false;
+        }
+        object.insert(key.to_owned(), Value::String(value.to_owned()));
+        true
+    }
+
+    fn object(&mut self, key: &str) -> &mut Map<String, Value> {
+        let place = self.document.entry(key).or_insert_with(|| Value::Object(Map::new()));
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        match place {
+            Value::Object(object) => object,
+            _ => unreachable!("made an object above"),
+        }
+    }
+
+    fn dispositions(&mut self) -> &mut Vec<Value> {
+        let place = self.document.entry("dispositions").or_insert_with(|| Value::Array(Vec::new()));
+        if !place.is_array() {
+            *place = Value::Array(Vec::new());
+        }
+        match place {
+            Value::Array(list) => list,
+            _ => unreachable!("made a list above"),
+        }
+    }
+
+    /// Hands the block over if it is a session, or tells that it nearly is one.
+    pub(super) fn finish(self, how: How, place: &str, harvest: &mut Harvest) {
+        if !self.has_id() {
+            if self.odd_id && self.known >= 3 && self.signs >= 1 {
+                let sentence = format!("the labels in the {place} are nearly a session, but the session id is not a whole number");
+                harvest.broken(Reason::MalformedMetadata, sentence);
+            }
+            return;
+        }
+        if self.known < 2 || (self.weak_id && self.signs == 0) {
+            return;
+        }
+        harvest.found.push(Candidate {
+            document: Value::Object(self.document),
+            how,
+            place: Place::Lines(self.places),
+            hint: self.channel,
+            file_id: None,
+        });
+    }
+}
+
+/// Where a value goes in the document.
+fn path(label: Label, profile: &Profile) -> &str {
+    profile.fields.get(label.field).and_then(|f| f.at.as_deref()).unwrap_or(label.slot.name())
+}
+
+/// An id, and the channel that Google's own way to write it (`call-48213`) tells.
+fn session_id(value: &str) -> Option<(String, Option<Channel>)> {
+    let word = value.split([' ', '\t', '(', '<', '[']).find(|w| !w.is_empty() && *w != "#")?;
+    let word = word.trim_end_matches(['.', ',', ';']);
+    let id = normalize::digits(&Value::String(word.to_owned()))?;
+    let lower = word.to_ascii_lowercase();
+    let channel = if lower.starts_with("chat") {
+        Some(Channel::Chat)
+    } else if lower.starts_with("call") || lower.starts_with("voice") {
+        Some(Channel::Voice)
+    } else {
+        None
+    };
+    Some((id, channel))
+}
+
+/// A value without the marks around it: emphasis, quotes, the link that mail programs put behind a text.
+fn clean(value: &str, form: Form) -> &str {
+    let mut value = value.trim().trim_matches(['*', '`']).trim();
+    if !form.is_long()
+        && !value.starts_with('<')
+        && let Some((before, rest)) = value.split_once(['<', '('])
+        && ["http:", "https:", "mailto:", "tel:", "sip:"].iter().any(|s| rest.starts_with(s))
+        && !before.trim().is_empty()
+    {
+        value = before.trim();
+    }
+    for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('‘', '’')] {
+        if value.chars().count() > 1
+            && let Some(inner) = value.strip_prefix(open).and_then(|v| v.strip_suffix(close))
+        {
+            return inner.trim();
+        }
+    }
+    value
+}
+
+fn links(value: &str) -> impl Iterator<Item = &str> {
+    value.match_indices("http").filter_map(|(i, _)| {
+        let rest = value.get(i..)?;
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '>' | '"' | ')' | ']' | ',' | '<')).unwrap_or(rest.len());
+        rest.get(..end).filter(|u| u.starts_with("http://") || u.starts_with("https://"))
+    })
+}
+
+/// `Pia Lindqvist <pia@x.example>`, `Pia Lindqvist (pia@x.example)`.
+fn name_and_address(value: &str) -> (String, Option<String>) {
+    if let Some((name, rest)) = value.split_once(['<', '(']) {
+        let inner = rest.trim_end_matches(['>', ')', ' ']).trim_start_matches("mailto:");
+        if inner.contains('@') && !inner.contains(' ') && !name.trim().is_empty() {
+            return (name.trim().to_owned(), Some(inner.to_owned()));
+        }
+    }
+    (value.to_owned(), None)
+}
+
+/// `Omar Benali (agent)`, `end user`.
+fn participant(text: &str) -> Option<Value> {
+    let text = text.trim().trim_start_matches(['-', '*', '•']).trim();
+    if text.is_empty() {
+        return None;
+    }
+    let kind_of = |word: &str| match word.trim().to_ascii_lowercase().replace(['-', '_'], " ").as_str() {
+        "agent" | "human agent" => Some("agent"),
+        "end user" | "enduser" | "customer" | "caller" | "consumer" => Some("end_user"),
+        "virtual agent" | "bot" => Some("virtual_agent"),
+        _ => None,
+    };
+    if let Some(kind) = kind_of(text) {
+        return Some(json!({ "type": kind }));
+    }
+    let (name, kind) = match text.split_once('(') {
+        Some((name, rest)) => (name.trim(), kind_of(rest.trim_end_matches(')'))),
+        None => match text.split_once(':') {
+            Some((kind, name)) if kind_of(kind).is_some() => (name.trim(), kind_of(kind)),
+            _ => (text, None),
+        },
+    };
+    Some(match kind {
+        Some(kind) => json!({ "type": kind, "name": name }),
+        None => json!({ "name": name }),
+    })
+}

@@ -1,0 +1,477 @@
+//! JSON as mail delivers it: strict documents and what bodies make of them, in one pass.
+//!
+//! Beside RFC 8259 it reads wrapped strings, `>` quoting between lines, non-breaking spaces, typographic
+//! quotes, trailing commas, lone surrogates and numbers too large for a number (kept as strings of their
+//! digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
+//! a string with bare quotes in it ends.
+
+use serde_json::{Map, Number, Value};
+
+/// What stops a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The text ends inside the value.
+    End,
+    /// Something else was expected at this offset.
+    Syntax(usize),
+    /// Nested deeper than the cap.
+    Depth,
+}
+
+/// A value, and where it ends.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) value: Value,
+    /// Offset of the first byte after it.
+    pub(super) end: usize,
+    /// Keys that occur twice in one object with different values.
+    pub(super) repeated: Vec<String>,
+}
+
+/// How a text may be damaged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dress {
+    /// It is a body: line breaks in strings are wraps, non-breaking spaces are spaces.
+    pub(super) body: bool,
+    /// Levels of `>` before each line.
+    pub(super) quoted: usize,
+}
+
+/// Reads the value that starts at `start`. On a fault the second value is how far it came.
+pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) -> Result<Parsed, (Fault, usize)> {
+    let mut parser = Parser { text, bytes: text.as_bytes(), at: start, dress, left: max_depth.min(120), repeated: Vec::new() };
+    match parser.value() {
+        Ok(value) => Ok(Parsed { value, end: parser.at, repeated: parser.repeated }),
+        Err(fault) => Err((fault, parser.at)),
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    bytes: &'t [u8],
+    at: usize,
+    dress: Dress,
+    left: usize,
+    repeated: Vec<String>,
+}
+
+/// Bytes of the quotes that a word processor makes of `"`, and their length.
+const TYPOGRAPHIC: [&str; 8] = ["“", "”", "„", "‟", "«", "»", "″", "＂"];
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &str {
+        self.text.get(self.at..).unwrap_or("")
+    }
+
+    fn fault<T>(&self) -> Result<T, Fault> {
+        Err(if self.at >= self.bytes.len() { Fault::End } else { Fault::Syntax(self.at) })
+    }
+
+    /// Blanks, line breaks with their quote marks, and the invisible characters that mail programs add.
+    fn blanks(&mut self) {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b' ' | b'\t' | b'\r' => self.at += 1,
+                b'\n' => {
+                    self.at += 1;
+                    self.quote_marks();
+                }
+                0xC2 if self.bytes.get(self.at + 1) == Some(&0xA0) => self.at += 2,
+                0xE2 | 0xEF => {
+                    let Some(c) = self.rest().chars().next() else { return };
+                    if !matches!(c, '\u{2000}'..='\u{200D}' | '\u{2028}' | '\u{2029}' | '\u{202F}' | '\u{2060}' | '\u{FEFF}') {
+                        return;
+                    }
+                    self.at += c.len_utf8();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// `>` and `> >` at the start of a line, as many as the line of the opening brace has.
+    fn quote_marks(&mut self) {
+        for _ in 0..self.dress.quoted {
+            let mut ahead = self.at;
+            while self.bytes.get(ahead).is_some_and(|b| *b == b' ') && ahead < self.at + 2 {
+                ahead += 1;
+            }
+            if self.bytes.get(ahead) != Some(&b'>') {
+                return;
+            }
+            self.at = ahead + 1;
+        }
+        if self.dress.quoted > 0 && self.peek() == Some(b' ') {
+            self.at += 1;
+        }
+    }
+
+    fn typographic(&self) -> Option<usize> {
+        if self.peek()? < 0xC2 {
+            return None;
+        }
+        TYPOGRAPHIC.iter().find(|q| self.rest().starts_with(**q)).map(|q| q.len())
+    }
+
+    fn value(&mut self) -> Result<Value, Fault> {
+        self.blanks();
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'N') => self.word("NaN", Value::Null).or_else(|_| self.word("None", Value::Null)),
+            Some(b'T') => self.word("True", Value::Bool(true)),
+            Some(b'F') => self.word("False", Value::Bool(false)),
+            _ => self.string().map(Value::String),
+        }
+    }
+
+    fn nested(&mut self, read: impl Fn(&mut Self) -> Result<Value, Fault>) -> Result<Value, Fault> {
+        if self.left == 0 {
+            return Err(Fault::Depth);
+        }
+        self.left -= 1;
+        self.at += 1;
+        let value = read(self);
+        self.left += 1;
+        value
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, Fault> {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let whole = rest.starts_with(word.as_bytes()) && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric);
+        if whole {
+            self.at += word.len();
+            return Ok(value);
+        }
+        if word.as_bytes().starts_with(rest) { Err(Fault::End) } else { self.fault() }
+    }
+
+    fn object(&mut self) -> Result<Value, Fault> {
+        let mut out = Map::new();
+        loop {
+            self.blanks();
+            if self.peek() == Some(b'}') {
+                self.at += 1;
+                return Ok(Value::Object(out));
+            }
+            let key = self.string()?;
+            self.blanks();
+            if self.peek() != Some(b':') {
+                return self.fault();
+            }
+            self.at += 1;
+            let value = self.value()?;
+            match out.get_mut(&key) {
+                None => {
+                    out.insert(key, value);
+                }
+                Some(held) => {
+                    if *held != value && self.repeated.len() < 16 {
+                        self.repeated.push(key);
+                    }
+                    *held = value;
+                }
+            }
+            self.blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {}
+                _ => return self.fault(),
+            }
+        }
+    }
+
+    fn array(&mut self) -> Result<Value, Fault> {
+        let mut out = Vec::new();
+        loop {
+            self.blanks();
+            if self.peek() == Some(b']') {
+                self.at += 1;
+                return Ok(Value::Array(out));
+            }
+            out.push(self.value()?);
+            self.blanks();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {}
+                _ => return self.fault(),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<Value, Fault> {
+        let start = self.at;
+        while self.peek().is_some_and(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) {
+            self.at += 1;
+        }
+        let text = self.text.get(start..self.at).unwrap_or("");
+        if let Ok(number) = text.parse::<i64>() {
+            return Ok(Value::Number(number.into()));
+        }
+        if let Ok(number) = text.parse::<u64>() {
+            return Ok(Value::Number(number.into()));
+        }
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse::<f64>() {
+            Ok(float) if !digits && float.is_finite() => {
+                Ok(Number::from_f64(float).map_or_else(|| Value::String(text.to_owned()), Value::Number))
+            }
+            Ok(_) => Ok(Value::String(text.to_owned())),
+            Err(_) => {
+                self.at = start;
+                Err(Fault::Syntax(start))
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<String, Fault> {
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return self.plain_string();
+        }
+        match self.typographic() {
+            Some(length) => {
+                self.at += length;
+                self.typographic_string()
+            }
+            None => self.fault(),
+        }
+    }
+
+    fn plain_string(&mut self) -> Result<String, Fault> {
+        let mut out = String::new();
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+            let run = rest
+                .iter()
+                .position(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\r') || (self.dress.body && *b == 0xC2))
+                .unwrap_or(rest.len());
+            out.push_str(self.text.get(self.at..self.at + run).unwrap_or(""));
+            self.at += run;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(_) => self.odd_character(&mut out)?,
+                None => return Err(Fault::End),
+            }
+        }
+    }
+
+    /// A string between typographic quotes ends at the quote that something structural follows.
+    fn typographic_string(&mut self) -> Result<String, Fault> {
+        let mut out = String::new();
+        loop {
+            let quote = if self.peek() == Some(b'"') { Some(1) } else { self.typographic() };
+            if let Some(length) = quote {
+                let before = self.at;
+                self.at += length;
+                let after = self.at;
+                self.blanks();
+                let ends = matches!(self.peek(), Some(b':' | b',' | b'}' | b']'));
+                self.at = after;
+                if ends {
+                    return Ok(out);
+                }
+                out.push_str(self.text.get(before..after).unwrap_or(""));
+                continue;
+            }
+            match self.rest().chars().next() {
+                None => return Err(Fault::End),
+                Some('\\' | '\n' | '\r' | '\u{A0}') => self.odd_character(&mut out)?,
+                Some(c) => {
+                    out.push(c);
+                    self.at += c.len_utf8();
+                }
+            }
+        }
+    }
+
+    /// An escape, a line break, or a character that starts like a non-breaking space.
+    fn odd_character(&mut self, out: &mut String) -> Result<(), Fault> {
+        match self.peek() {
+            Some(b'\\') => self.escape(out),
+            Some(b'\r') if self.bytes.get(self.at + 1) == Some(&b'\n') => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(b'\n' | b'\r') => {
+                self.at += 1;
+                self.line_break(out);
+                Ok(())
+            }
+            _ => {
+                let Some(c) = self.rest().chars().next() else { return Err(Fault::End) };
+                self.at += c.len_utf8();
+                out.push(if c == '\u{A0}' && self.dress.body { ' ' } else { c });
+                Ok(())
+            }
+        }
+    }
+
+    /// In a body a line break in a string is a wrap: format=flowed keeps the blank before it, word wrap took
+    /// it away, and a wrap inside a link or number took nothing.
+    fn line_break(&mut self, out: &mut String) {
+        if !self.dress.body {
+            out.push('\n');
+            return;
+        }
+        self.quote_marks();
+        while matches!(self.peek(), Some(b' ' | b'\t')) && (out.ends_with(' ') || out.is_empty()) {
+            self.at += 1;
+        }
+        if out.is_empty() || out.ends_with(' ') || self.peek() == Some(b' ') {
+            return;
+        }
+        let word = out.rsplit(' ').next().unwrap_or("");
+        let is_link = word.contains("://") || word.contains('@');
+        let is_token = word.len() == out.len() && word.bytes().any(|b| matches!(b, b'_' | b'0'..=b'9'));
+        if is_link || is_token || (word.len() > 1 && word.ends_with('-')) {
+            return;
+        }
+        out.push(' ');
+    }
+
+    fn escape(&mut self, out: &mut String) -> Result<(), Fault> {
+        self.at += 1;
+        let Some(c) = self.rest().chars().next() else { return Err(Fault::End) };
+        self.at += c.len_utf8();
+        match c {
+            'n' => out.push('\n'),
+            't' => out.push('\t'),
+            'r' => out.push('\r'),
+            'b' => out.push('\u{8}'),
+            'f' => out.push('\u{c}'),
+            'u' => out.push(self.code_unit()?),
+            '"' | '\\' | '/' | '\'' => out.push(c),
+            // The escaped quote, after a word processor.
+            '“' | '”' | '„' => out.push('"'),
+            // A wrap between the backslash and its letter.
+            '\n' if self.dress.body => {
+                self.quote_marks();
+                let Some(c) = self.rest().chars().next() else { return Err(Fault::End) };
+                self.at += c.len_utf8();
+                out.push(match c {
+                    'n' => '\n',
+                    't' => '\t',
+                    other => other,
+                });
+            }
+            _ => {
+                self.at -= c.len_utf8() + 1;
+                return Err(Fault::Syntax(self.at));
+            }
+        }
+        Ok(())
+    }
+
+    /// `XXXX` of `\uXXXX`, with its second half if it is a surrogate; half a pair alone is U+FFFD.
+    fn code_unit(&mut self) -> Result<char, Fault> {
+        let first = self.hex4(self.at)?;
+        self.at += 4;
+        if (0xD800..0xDC00).contains(&first)
+            && self.bytes.get(self.at..self.at + 2) == Some(b"\\u")
+            && let Ok(second) = self.hex4(self.at + 2)
+            && (0xDC00..0xE000).contains(&second)
+        {
+            self.at += 6;
+            let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+            return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        Ok(char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER))
+    }
+
+    fn hex4(&self, at: usize) -> Result<u32, Fault> {
+        let Some(digits) = self.text.get(at..at + 4) else {
+            return Err(if at + 4 > self.bytes.len() { Fault::End } else { Fault::Syntax(at) });
+        };
+        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Fault::Syntax(at));
+        }
+        u32::from_str_radix(digits, 16).map_err(|_| Fault::Syntax(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(text: &str, quoted: usize) -> Value {
+        parse(text, 0, Dress { body: true, quoted }, 64).map(|p| p.value).unwrap_or_else(|f| panic!("{f:?} in {text}"))
+    }
+
+    #[test]
+    fn strict_json_reads_as_serde_reads_it() {
+        for text in [
+            r#"{"a":1,"b":[true,false,null,-1.5e3,"x\n\t\"\\\/\u00e9\ud83d\ude00"],"c":{},"d":[],"e":18446744073709551615}"#,
+            "[]", " {\n\t\"ä\" : \"\u{a0}ü\" }", "\"s\"", "-0.25",
+        ] {
+            let expected: Value = serde_json::from_str(text).expect("strict JSON");
+            let got = parse(text, 0, Dress::default(), 64).map(|p| p.value);
+            assert_eq!(got.ok(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn wraps_inside_strings_are_mended() {
+        assert_eq!(body("{\"note\": \"Second charge\nreversed, reference \nR-5521\"}", 0), json!({ "note": "Second charge reversed, reference R-5521" }));
+        assert_eq!(body("{\"u\": \"https://crm.example.test/ca\nses/C-1\", \"t\":\"2026-02-17T10:\n02:11Z\"}", 0), json!({ "u": "https://crm.example.test/cases/C-1", "t": "2026-02-17T10:02:11Z" }));
+        assert_eq!(body("{\"session_\r\ntype\": 1}", 0), json!({ "session_type": 1 }));
+    }
+
+    #[test]
+    fn quote_marks_between_lines_are_skipped() {
+        assert_eq!(body("{\n> \"id\": 1,\n> \"note\": \"a\n> b\"\n> }", 1), json!({ "id": 1, "note": "a b" }));
+        assert_eq!(body("{\n> > \"id\": 1\n>> , \"x\": 2 }", 2), json!({ "id": 1, "x": 2 }));
+    }
+
+    #[test]
+    fn typographic_quotes_and_hard_spaces_are_read() {
+        assert_eq!(body("{\u{a0}“id”: 1, „note”:\u{a0}“He said “hi” to\u{a0}me” }", 0), json!({ "id": 1, "note": "He said “hi” to me" }));
+    }
+
+    #[test]
+    fn odd_values_are_kept_and_never_panic() {
+        assert_eq!(body(r#"{"id": 123456789012345678901234567890, "s": "\ud800x", "f": 1e999,}"#, 0), json!({ "id": "123456789012345678901234567890", "s": "\u{fffd}x", "f": "1e999" }));
+        let twice = parse(r#"{"a":1,"a":2,"b":1,"b":1}"#, 0, Dress::default(), 64).expect("a value");
+        assert_eq!((twice.repeated, twice.value["a"].clone()), (vec!["a".to_owned()], json!(2)));
+    }
+
+    #[test]
+    fn faults_say_what_is_wrong() {
+        let fault = |text: &str| parse(text, 0, Dress::default(), 8).map_err(|(f, _)| f).map(|p| p.value);
+        assert_eq!(fault("{\"a\": \"x"), Err(Fault::End));
+        assert_eq!(fault("{\"a\": tru"), Err(Fault::End));
+        assert_eq!(fault("{\"a\" 1}"), Err(Fault::Syntax(5)));
+        assert_eq!(fault(&"[".repeat(9)), Err(Fault::Depth));
+        assert_eq!(fault("{\"a\": \"\\x\"}"), Err(Fault::Syntax(7)));
+    }
+
+    #[test]
+    fn any_cut_and_any_flip_is_survived() {
+        let text = r#"{"a":[1,{"b":"x\u00e9\ud83d\ude00“”"}],"c":"\"é"}"#;
+        for (i, _) in text.char_indices() {
+            let _ = parse(text.get(..i).unwrap_or(""), 0, Dress { body: true, quoted: 1 }, 64);
+        }
+        for seed in 0..2_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut bytes = text.as_bytes().to_vec();
+            for _ in 0..3 {
+                let at = rng.usize(..bytes.len());
+                bytes[at] = rng.u8(..);
+            }
+            let _ = parse(&String::from_utf8_lossy(&bytes), 0, Dress { body: true, quoted: 1 }, 64);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Messages made by hand, through the whole ladder.

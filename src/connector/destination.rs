@@ -5,16 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Chosen, Credential};
+use super::http::Response;
 use super::load::{compile_inline, text_offset};
 use super::manifest::{Setting, SettingKind, Transport};
-use super::reply::{Statuses, status_range};
-use super::{Connector, step, url};
+use super::plan::Prepared;
+use super::reply::{self, Statuses, status_range};
+use super::{Connector, request, step, url};
 use crate::diagnostic::{Diagnostics, SourceFile, suggest};
 use crate::folder::Folder;
+use crate::outcome::Verdict;
 use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
 use crate::secret::Secret;
 use crate::session::Session;
@@ -115,6 +119,28 @@ impl Destination {
         let Some(name) = self.auth.secret() else { return Ok(None) };
         let secret = self.secrets.get(name).ok_or_else(|| format!("the secret `{name}` is not set"))?;
         Ok(self.auth.credential(&reveal(secret)?))
+    }
+
+    /// A request that changes nothing and needs no session, to try address and credentials; `None` if the
+    /// connector has none.
+    pub fn check(&self) -> Result<Option<Prepared>, Verdict> {
+        let step = self.connector.check.and_then(|i| self.connector.steps.get(i));
+        let Some(step) = step.filter(|_| self.transport == Transport::Rest) else { return Ok(None) };
+        let request = request::render(self, step, &settings_only(&self.settings), "", true)?;
+        Ok(request.map(|request| {
+            let request_digest = request::digest(&request, &[]);
+            Prepared { step: step.id.clone(), effect: step.effect, request, request_digest }
+        }))
+    }
+
+    /// What the answer to `check` says of address and credentials.
+    pub fn judge_check(&self, response: &Response, now: Timestamp) -> Verdict {
+        let index = self.connector.check.unwrap_or(usize::MAX);
+        let Some(step) = self.connector.steps.get(index) else { return Verdict::ok() };
+        let context = settings_only(&self.settings);
+        let answer = reply::Answer::new(response);
+        reply::judge(&self.connector.replies, index, step, &step.expect.status, &answer, &context, now)
+            .unwrap_or_else(request::template_failed)
     }
 
     /// The secret of a setting, by the setting's name.

@@ -41,6 +41,9 @@ pub struct Manifest {
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
+    /// A step of effect `read` that needs no session: `check --online` sends it to try address and credentials.
+    #[serde(default)]
+    pub check: Option<String>,
     /// The mail that the CRM's own intake understands.
     #[serde(default)]
     pub email: Option<Email>,

@@ -34,7 +34,7 @@ pub(super) fn form(payload: &Value) -> Option<Body> {
 pub(super) fn multipart(parts: &[Part], marker: &str) -> Body {
     let mut boundary = format!("{marker}-part");
     while parts.iter().any(|p| memchr::memmem::find(&p.bytes, boundary.as_bytes()).is_some()) {
-        boundary.push('-');
+        boundary.push('x');
     }
     let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.bytes.len() + 200).sum());
     for part in parts {
@@ -80,14 +80,14 @@ mod tests {
     #[test]
     fn a_part_can_not_end_the_body_or_add_a_header() {
         let parts = [
-            Part { name: "no\"te\r\nX: y".into(), file: None, bytes: b"--m2c-a-part--".to_vec() },
+            Part { name: "no\"te\r\nX: y".into(), file: None, bytes: b"--m2c-a-part--\r\n--m2c-a-partx".to_vec() },
             Part { name: "file".into(), file: Some(("m.json".into(), "application/json")), bytes: b"{}".to_vec() },
         ];
         let body = multipart(&parts, "m2c-a");
         let text = String::from_utf8(body.bytes.to_vec()).expect("text");
-        assert_eq!(body.content_type, "multipart/form-data; boundary=m2c-a-part-");
-        assert_eq!(text.matches("--m2c-a-part-\r\n").count(), 2, "{text}");
+        assert_eq!(body.content_type, "multipart/form-data; boundary=m2c-a-partxx");
+        assert_eq!(text.matches("--m2c-a-partxx\r\n").count(), 2, "{text}");
         assert!(text.contains("name=\"no%22te%0D%0AX: y\"\r\n\r\n--m2c-a-part--\r\n"), "{text}");
-        assert!(text.ends_with("--m2c-a-part---\r\n"), "{text}");
+        assert!(text.ends_with("--m2c-a-partxx--\r\n"), "{text}");
     }
 }

@@ -242,6 +242,12 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         for need in &step.when_needs {
+            // A question is no reason for an upload: where nothing was uploaded, nothing follows from one.
+            let uploads = self.destination.connector.steps.get(*need).is_some_and(|s| s.effect == Effect::Orphanable);
+            if uploads && self.states.get(*need) == Some(&State::Pending) {
+                self.set(index, State::Skipped);
+                return Ok(None);
+            }
             if let Some(pending) = self.demand(*need)? {
                 return Ok(Some(pending));
             }

@@ -11,7 +11,7 @@ fn every_built_in_folder_does_what_its_golden_cases_say() {
     let catalogue = Catalogue::read(None).unwrap_or_else(|faults| panic!("{faults}"));
     let profile = Profile::builtin();
     let read = |value: &serde_json::Value| {
-        document::read(value, "default", profile).map(|(session, _)| session).map_err(|e| e.to_string())
+        document::read(value, "default", profile).map(|(session, _)| session).map_err(|e| format!("{e:?}"))
     };
     let bless = std::env::var_os("BLESS").is_some();
     let mut problems = Vec::new();

@@ -73,7 +73,7 @@ capture = {{ x = {{ path = "$.x" }} }}
         "bad_json_path not a JSONPath",
         "missing_key a `marked` step needs a `marker_step`",
         "record_di",
-        "settings.tokn",
+        "`settings` has no field `tokn`",
         "bad_header `Host` can't be set",
         "missing_file there is no template `updat.json` in this folder | did you mean `update.json`?",
         "bad_step_id `Find` can't be the name of a step",

@@ -1,1 +1,3 @@
-//! x
+//! The offline tests, one binary: everything here runs on loopback with nothing installed.
+
+mod sandbox;

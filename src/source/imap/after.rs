@@ -116,10 +116,10 @@ impl AfterActions {
 
     async fn relocate(&mut self, connection: &mut Connection, set: &str, folder: &str) -> Result<(), Fault> {
         if connection.capabilities().has("MOVE") {
-            let answer = self.into_folder(connection, &format!("UID MOVE {set}"), folder).await?;
+            let answer = self.with_folder(connection, &format!("UID MOVE {set}"), folder).await?;
             self.went_well(&answer, "move");
         } else if connection.capabilities().has("UIDPLUS") {
-            let answer = self.into_folder(connection, &format!("UID COPY {set}"), folder).await?;
+            let answer = self.with_folder(connection, &format!("UID COPY {set}"), folder).await?;
             if self.went_well(&answer, "copy") {
                 self.delete(connection, set).await?;
             }
@@ -130,7 +130,7 @@ impl AfterActions {
     }
 
     /// Runs a command whose last argument is the folder, which is made if the server says that it is missing.
-    async fn into_folder(&mut self, connection: &mut Connection, command: &str, folder: &str) -> Result<Answer, Fault> {
+    async fn with_folder(&mut self, connection: &mut Connection, command: &str, folder: &str) -> Result<Answer, Fault> {
         let name = mailbox::quoted(folder);
         let command = format!("{command} {name}");
         let answer = connection.run("move", &command, 0, |_| {}).await?;

@@ -95,6 +95,7 @@ impl Server {
         let shared = state.clone();
         let listener = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("a socket");
                 shared.lock().expect("state").connections += 1;
                 let peer = Peer::new(stream, shared.clone(), arrived.clone(), stepped.clone());
                 // The end of a connection is no error of the server's.

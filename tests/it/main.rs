@@ -1,2 +1,3 @@
 //! x
+mod extract;
 mod robustness;

@@ -272,7 +272,8 @@ mod tests {
                 Value::Object(out)
             }
             Value::Array(items) => {
-                Value::Array(items.iter().filter(|_| rng.u8(..10) < 7).map(|i| thinned(i, rng, false)).collect::<Vec<_>>())
+                let kept: Vec<&Value> = items.iter().filter(|_| rng.u8(..10) < 7).collect();
+                Value::Array(kept.into_iter().map(|i| thinned(i, rng, false)).collect())
             }
             other => other.clone(),
         }

@@ -183,7 +183,10 @@ impl Intake {
             match committed {
                 Ok(accepted) => {
                     let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
-                    let settled = accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                    let mut settled: Vec<_> = accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                    if settled.is_empty() {
+                        settled.push(Settled::Accepted); // the position alone
+                    }
                     let _ = prepared.handover.answer.send(settled);
                 }
                 Err(fault) => {
@@ -248,7 +251,7 @@ struct Prepared {
 }
 
 fn refuse(handover: Handover, fault: &Fault) {
-    let answers = vec![Settled::TryAgain(fault.to_string()); handover.batch.items.len()];
+    let answers = vec![Settled::TryAgain(fault.to_string()); handover.batch.items.len().max(1)];
     let _ = handover.answer.send(answers);
 }
 

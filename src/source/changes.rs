@@ -110,8 +110,7 @@ pub(super) async fn run<F: Folder>(
             listed.list(&|_| true, &mut present).map(|_| present)
         });
         let present = present.await.map_err(|error| super::file_fault("list", folder.path(), &error))?;
-        let position = Some(Position { key: BASELINE.to_owned(), value: baseline_text(&present) });
-        inlet.hand_over(Batch { items: Vec::new(), position }).await;
+        inlet.commit_position(Position { key: BASELINE.to_owned(), value: baseline_text(&present) }).await?;
         memory.settled = present;
     }
     while !stop.is_cancelled() {

@@ -170,7 +170,7 @@ impl Source for Mbox {
                 None if settings.start == Start::Now => {
                     let settings = settings.clone();
                     let mark = super::blocking(move || end_of(&settings)).await.map_err(fault)?;
-                    inlet.hand_over(Batch { items: Vec::new(), position: Some(mark.position()) }).await;
+                    inlet.commit_position(mark.position()).await?;
                     mark
                 }
                 None => Mark::default(),

@@ -196,9 +196,9 @@ impl Inlet {
     }
 
     /// Hands a batch over and waits for its commit: one answer per item, in order. If intake is gone, all
-    /// are to be tried again.
+    /// are to be tried again. A batch without items gets one answer, for its position.
     pub async fn hand_over(&self, batch: Batch) -> Vec<Settled> {
-        let count = batch.items.len();
+        let count = batch.items.len().max(1);
         let (answer, settled) = oneshot::channel();
         let handover = Handover { source: self.source.clone(), batch, answer };
         let again = || vec![Settled::TryAgain("intake has stopped".to_owned()); count];
@@ -206,6 +206,17 @@ impl Inlet {
             return again();
         }
         settled.await.unwrap_or_else(|_| again())
+    }
+
+    /// Commits a position alone, such as the place of a first contact. The fault says that it is not safe:
+    /// nothing may be read that depends on it.
+    pub async fn commit_position(&self, position: Position) -> Result<(), Fault> {
+        let settled = self.hand_over(Batch { items: Vec::new(), position: Some(position) }).await;
+        match settled.into_iter().next() {
+            Some(Settled::Accepted) => Ok(()),
+            Some(Settled::TryAgain(detail)) => Err(Fault { reason: Reason::Unavailable, step: "commit", detail }),
+            _ => Err(Fault { reason: Reason::Internal, step: "commit", detail: "no answer from intake".to_owned() }),
+        }
     }
 }
 

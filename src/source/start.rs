@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -31,8 +32,13 @@ impl Start {
         }
     }
 
+}
+
+impl FromStr for Start {
+    type Err = String;
+
     /// Reads `now`, `all`, a date or an RFC 3339 time. The error is a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
             "now" => Ok(Self::Now),
             "all" => Ok(Self::All),
@@ -62,13 +68,13 @@ impl<'de> Deserialize<'de> for Start {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Start, E> {
-                Start::parse(text).map_err(E::custom)
+                text.parse().map_err(E::custom)
             }
 
             // A TOML date without quotes comes as a map with one entry, its text.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Start, A::Error> {
                 match map.next_entry::<String, String>()? {
-                    Some((_, text)) => Start::parse(&text).map_err(A::Error::custom),
+                    Some((_, text)) => text.parse().map_err(A::Error::custom),
                     None => Err(A::Error::custom("an empty table is not a start")),
                 }
             }

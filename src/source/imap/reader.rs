@@ -148,7 +148,7 @@ impl Reader {
         let Some(opened) = unless_stopped(&stop, Duration::ZERO, opening).await else { return Ok(()) };
         let (mut connection, mut selected) = opened?;
         self.opened = true;
-        self.find_place(&selected).await;
+        self.find_place(&selected).await?;
         info!(
             "reads the mailbox `{}` at {}: {} messages, the next UID is {}; the server offers {}",
             self.settings.mailbox,
@@ -181,7 +181,7 @@ impl Reader {
                 Woken::Due => {
                     // Not NOOP: the numbers are to come from the mailbox, not from what the server remembers.
                     selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
-                    self.find_place(&selected).await;
+                    self.find_place(&selected).await?;
                     with_holes = true;
                 }
                 Woken::Stopped => {
@@ -194,19 +194,19 @@ impl Reader {
 
     /// Compares the mailbox with where we were. A place that is new is committed before anything is read,
     /// so that what arrives while we are down is not taken for old.
-    async fn find_place(&mut self, selected: &Selected) {
+    async fn find_place(&mut self, selected: &Selected) -> Result<(), Fault> {
         self.after.opened(selected);
         let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.settings.start, self.started);
         let name = &self.settings.mailbox;
         match origin {
-            Origin::Kept => return,
+            Origin::Kept => return Ok(()),
             Origin::First => {}
             Origin::Renumbered => warn!(
                 "the mailbox `{name}` has new UIDs (UIDVALIDITY {}); it is read again from the start, known mail changes nothing",
                 cursor.uidvalidity
             ),
             // A server that is always wrong about its next UID would have us read for ever.
-            Origin::WentBack if std::mem::replace(&mut self.went_back, true) => return,
+            Origin::WentBack if std::mem::replace(&mut self.went_back, true) => return Ok(()),
             Origin::WentBack => warn!(
                 "the next UID of the mailbox `{name}` went back to {}, as after a restored backup; it is read again from the \
                  start, known mail changes nothing",
@@ -215,13 +215,13 @@ impl Reader {
         }
         self.after.clear();
         self.suspects.clear();
-        self.commit_alone(cursor).await;
+        self.commit_alone(cursor).await
     }
 
-    async fn commit_alone(&mut self, cursor: Cursor) {
-        let position = Some(self.position(&cursor));
-        self.inlet.hand_over(Batch { items: Vec::new(), position }).await;
+    async fn commit_alone(&mut self, cursor: Cursor) -> Result<(), Fault> {
+        self.inlet.commit_position(self.position(&cursor)).await?;
         self.cursor = Some(cursor);
+        Ok(())
     }
 
     fn position(&self, cursor: &Cursor) -> Position {
@@ -268,7 +268,7 @@ impl Reader {
         }
         self.after.act(connection).await?;
         if self.cursor.as_ref() != Some(&plan.cursor) {
-            self.commit_alone(plan.cursor).await;
+            self.commit_alone(plan.cursor).await?;
         }
         Ok(Walk::Done)
     }

@@ -104,7 +104,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
         source: source.to_owned(),
         input: received.input.clone(),
         message_id: reading.message_id,
-        raw_digest: hexadecimal(&Sha256::digest(&raw)),
+        raw_digest: digest(&raw),
         raw,
         is_document,
         received_at: received.received_at.unwrap_or(now),
@@ -133,8 +133,10 @@ fn state_of(reason: Reason) -> MessageState {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+/// SHA-256 of raw bytes, lower-case hexadecimal: what tells one message from another.
+pub fn digest(raw: &[u8]) -> String {
+    let hash = Sha256::digest(raw);
+    hash.iter().fold(String::with_capacity(64), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
     })
@@ -168,12 +170,14 @@ impl Intake {
                 },
             };
             // The next batch is read while this one is being committed.
-            let commit = self.commit(&prepared.handover, prepared.rows);
-            tokio::pin!(commit);
-            let committed = loop {
-                tokio::select! {
-                    done = &mut commit => break done,
-                    Some(following) = from_source.recv(), if coming.is_none() => coming = Some(self.prepare(following)),
+            let committed = {
+                let commit = self.commit(&prepared.handover, prepared.rows);
+                tokio::pin!(commit);
+                loop {
+                    tokio::select! {
+                        done = &mut commit => break done,
+                        Some(following) = from_source.recv(), if coming.is_none() => coming = Some(self.prepare(following)),
+                    }
                 }
             };
             match committed {

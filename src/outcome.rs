@@ -232,7 +232,7 @@ pub fn of_http_status(status: u16) -> Verdict {
 pub fn of_smtp_code(code: u16) -> Verdict {
     let (class, reason) = match code {
         200..=399 => (Class::Ok, Reason::Applied),
-        421 | 400..=499 => (Class::Retry, Reason::MailDeferred),
+        400..=499 => (Class::Retry, Reason::MailDeferred),
         530 | 534 | 535 | 538 => (Class::Pause, Reason::Unauthorized),
         500..=599 => (Class::Dead, Reason::MailRefused),
         _ => (Class::Retry, Reason::MailDeferred),

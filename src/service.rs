@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use router::Router;
-pub use targets::build as build_targets;
+pub use targets::{Targets, build as build_targets};
 
 use crate::config::{Config, SourceConfig};
 use crate::diagnostic::Diagnostics;
@@ -44,7 +44,7 @@ impl Service {
         let router = Arc::new(Router::new(&config));
         let rules = Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
         let default_profile = config.profile.clone();
-        let dispatcher = Arc::new(Dispatcher { ledger: ledger.clone(), targets, profiles, default_profile, rules });
+        let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, profiles, default_profile, rules));
         Ok(Self { config, ledger, router, dispatcher })
     }
 
@@ -118,7 +118,7 @@ impl Service {
             };
             let (to_intake, from_source) = mpsc::channel(2);
             let intake = tokio::spawn(self.intake(name, config.rules.clone()).serve(from_source));
-            let source = config.kind.clone().build(name);
+            let source = config.kind.clone().build(Timestamp::now());
             let ended = source.run(Inlet::new(name, to_intake), positions, stop.clone()).await;
             // What it had handed over is committed before it may start again.
             if let Err(error) = intake.await {

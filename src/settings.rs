@@ -60,6 +60,14 @@ impl Places {
         self.find(path).value.clone()
     }
 
+    /// Where the text of the string with this path begins: behind its opening quotes.
+    pub fn text_offset(&self, path: &[&str]) -> usize {
+        let span = self.find(path).value.clone();
+        let text = self.file.text.get(span.clone()).unwrap_or("");
+        let quotes = if text.starts_with("\"\"\"") || text.starts_with("'''") { 3 } else { 1 };
+        span.start + quotes
+    }
+
     fn find(&self, path: &[&str]) -> &Place {
         let mut place = &self.root;
         for step in path {

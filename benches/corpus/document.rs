@@ -27,8 +27,13 @@ const MENUS: [(&str, &str); 5] = [
 ];
 const VOICE: [&str; 4] = ["Voice Inbound (IVR)", "Voice Inbound (Mobile)", "Voice Outbound", "Voice Callback (Web)"];
 const CHAT: [&str; 3] = ["Messaging Inbound (Web Chat)", "Messaging Inbound (SMS)", "Messaging (Whatsapp)"];
-const CODES: [(&str, u64); 5] =
-    [("Resolved", 15), ("Follow-up required", 21), ("Passed to refunds", 12), ("No answer", 30), ("Rückruf vereinbart", 33)];
+const CODES: [(&str, u64); 5] = [
+    ("Resolved", 15),
+    ("Follow-up required", 21),
+    ("Passed to refunds", 12),
+    ("No answer", 30),
+    ("Rückruf vereinbart", 33),
+];
 const NOTES: [&str; 7] = [
     "Second charge reversed, reference R-5521.",
     "Parcel stuck at depot; new drop date agreed for Friday.",
@@ -100,14 +105,14 @@ fn time(second: i64) -> String {
 impl Facts {
     /// The final version of the `number`th session.
     pub fn new(random: &mut Rng, channel: Channel, number: usize, record: &str) -> Self {
-        let start = EPOCH + number as i64 * 7 + random.i64(..7);
+        let start = EPOCH + number as i64 * 7 + random.i64(0..7);
         let wait = random.u64(2..240);
         let handle = random.u64(30..1_500);
         let ends = start + wait as i64 + handle as i64 + 20;
         let agent = random.usize(..AGENTS.len());
         let (menu_path, menu_path_id) = MENUS[random.usize(..MENUS.len())];
         let rated = random.usize(..100) < 40;
-        let updated = ends + 900 + random.i64(..60);
+        let updated = ends + 900 + random.i64(0..60);
         Self {
             id: 40_000 + number as u64,
             session_type: match channel {
@@ -139,7 +144,7 @@ impl Facts {
 
     /// What the export right after the session knew: no wrap-up, no rating yet.
     pub fn first_export(&self, random: &mut Rng) -> Self {
-        let updated = self.updated - 880 - random.i64(..10);
+        let updated = self.updated - 880 - random.i64(0..10);
         Self {
             rating: None,
             feedback: None,
@@ -259,9 +264,17 @@ fn transfers(facts: &Facts, channel: Channel) -> Vec<Value> {
     (1..facts.legs).map(transfer).collect()
 }
 
+/// Both halves of a document that is too long for one `json!`.
+fn joined(mut head: Value, rest: Value) -> Value {
+    if let (Some(head), Value::Object(rest)) = (head.as_object_mut(), rest) {
+        head.extend(rest);
+    }
+    head
+}
+
 fn voice(facts: &Facts) -> Value {
     let connected = facts.start + facts.wait_duration as i64;
-    json!({
+    let head = json!({
         "id": facts.id, "call_uuid": format!("5b0e7a52-6f0c-4a8d-9a3e-{:012x}", facts.id), "lang": "en",
         "call_type": facts.session_type, "session_type": facts.session_type, "session_type_v2": facts.session_type,
         "status": facts.status, "sub_status": null, "created_at": facts.created_at, "queued_at": facts.created_at,
@@ -275,6 +288,8 @@ fn voice(facts: &Facts) -> Value {
         "disconnected_by": "disconnected_by_end_user",
         "fail_reason": if facts.status == "failed" { "eu_abandoned" } else { "nothing" },
         "fail_details": null, "adapter_fail_code": null, "adapter_fail_message": null,
+    });
+    let rest = json!({
         "support_number": "+15550142200", "selected_menu": selected_menu(facts, "ivr_menu"),
         "menu_path": menu(facts), "queue_priority_level": 3, "agent_info": agent(facts.agent),
         "end_user": {"id": facts.id + 30_000, "identifier": format!("shopper-{}", facts.id), "out_contact_id": "K-88120"},
@@ -293,12 +308,13 @@ fn voice(facts: &Facts) -> Value {
         "answer_type": "manual", "outbound_number": null, "wait_time_sms": [], "in_call_sms": [], "email": null,
         "feedback": facts.feedback, "smart_action_text": null, "custom_data_secured": null,
         "custom_data_not_secured": null,
-    })
+    });
+    joined(head, rest)
 }
 
 fn chat(facts: &Facts) -> Value {
     let connected = facts.start + facts.wait_duration as i64;
-    json!({
+    let head = json!({
         "id": facts.id, "lang": "en", "chat_type": facts.session_type, "session_type": facts.session_type,
         "session_type_v2": facts.session_type, "status": facts.status, "created_at": facts.created_at,
         "assigned_at": time(connected), "ends_at": facts.ends_at, "updated_at": facts.updated_at,
@@ -307,6 +323,8 @@ fn chat(facts: &Facts) -> Value {
         "rating": facts.rating, "has_feedback": facts.feedback.is_some(), "out_ticket_id": facts.out_ticket_id,
         "out_ticket_url": facts.out_ticket_url, "is_out_ticket_account": false,
         "fail_reason": if facts.status == "failed" { Value::from("eu_canceled") } else { Value::Null },
+    });
+    let rest = json!({
         "provider_type": "twilio_conversations", "provider_channel_id": format!("CH{:032}", facts.id),
         "message_count": 17, "average_response_time": 21, "longest_response_time": 64,
         "selected_menu": selected_menu(facts, "web_menu"), "menu_path": menu(facts), "transcript": true,
@@ -326,5 +344,6 @@ fn chat(facts: &Facts) -> Value {
         "after_hours": false, "transfer_limit": null, "email": format!("ana-{}@shop.example.test", facts.id),
         "feedback": facts.feedback, "smart_action_text": null, "custom_data_secured": null,
         "custom_data_not_secured": {"orderNo": {"label": "Order number", "value": format!("W-{}", facts.id)}},
-    })
+    });
+    joined(head, rest)
 }

@@ -63,7 +63,9 @@ struct Part {
 impl Part {
     fn text(kind: &str, text: &str) -> Self {
         Self {
-            head: format!("Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"),
+            head: format!(
+                "Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+            ),
             content: quoted_printable(text),
         }
     }
@@ -95,9 +97,21 @@ impl Paper {
     /// A mail about nothing of ours.
     pub fn ordinary(&self, random: &mut Rng) -> Vec<u8> {
         let (from, subject, text) = match random.u8(..3) {
-            0 => ("Ana Kovač <ana.k@shop.example.test>", "Re: my order", "Hi,\n\nany news about my order? I was told Friday.\n\nThanks\nAna\n\n> On Mon, Support wrote:\n> Dear Ana, we are looking into it.\n"),
-            1 => ("Facilities <facilities@acme.example>", "Lift out of service", "Dear all,\n\nthe lift in building 2 is out of service until Thursday.\n\nFloor: 1 to 4\nContact: front desk\n"),
-            _ => ("News <news@vendor.example>", "What is new this month", "Hello,\n\nthree new reports are in your console. The status page has moved.\n"),
+            0 => (
+                "Ana Kovač <ana.k@shop.example.test>",
+                "Re: my order",
+                "Hi,\n\nany news about my order? I was told Friday.\n\nThanks\nAna\n\n> On Mon, Support wrote:\n> Dear Ana, we are looking into it.\n",
+            ),
+            1 => (
+                "Facilities <facilities@acme.example>",
+                "Lift out of service",
+                "Dear all,\n\nthe lift in building 2 is out of service until Thursday.\n\nFloor: 1 to 4\nContact: front desk\n",
+            ),
+            _ => (
+                "News <news@vendor.example>",
+                "What is new this month",
+                "Hello,\n\nthree new reports are in your console. The status page has moved.\n",
+            ),
         };
         let mut parts = vec![Part::text("plain", text)];
         if random.usize(..100) < THICK {
@@ -174,7 +188,12 @@ fn parts(random: &mut Rng, shape: Shape, channel: Channel, facts: &Facts) -> Vec
         }
         Shape::Forwarded => {
             let json = compact(channel, facts);
-            let file = attachment(&format!("metadata-{}.json", facts.id), "application/json", "base64", base64(json.as_bytes()));
+            let file = attachment(
+                &format!("metadata-{}.json", facts.id),
+                "application/json",
+                "base64",
+                base64(json.as_bytes()),
+            );
             let subject = format!("Session {}", facts.id);
             let content = message(random, "CCAIP Sessions <sessions@ccaip.example>", &subject, vec![intro, file]);
             let head = "Content-Type: message/rfc822\r\nContent-Disposition: attachment; filename=\"session.eml\"\r\n";
@@ -253,7 +272,9 @@ fn message(random: &mut Rng, from: &str, subject: &str, parts: Vec<Part>) -> Vec
             random.u8(..10),
         );
     }
-    let signature: String = (0..4).map(|_| format!("\r\n\t{:016x}{:016x}{:016x}", random.u64(..), random.u64(..), random.u64(..))).collect();
+    let signature: String = (0..4)
+        .map(|_| format!("\r\n\t{:016x}{:016x}{:016x}", random.u64(..), random.u64(..), random.u64(..)))
+        .collect();
     let _never = write!(
         head,
         "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=ccaip.example; s=s1;\r\n\th=from:to:subject:date:\

@@ -1,11 +1,11 @@
 //! `check`: everything that is wrong with the configuration and templates, at once; `--online` also logs in
 //! to every source and destination, changes nothing, and says which step failed.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Context, Failure, Result, output};
 use crate::config::Config;
-use crate::diagnostic::Diagnostics;
 use crate::service;
 
 /// Report all problems of the configuration, templates, connectors and routes at once.
@@ -20,10 +20,7 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: Args) -> Result {
     let config = context.config()?;
     let targets = service::build_targets(&config)?;
-    let mut faults = Diagnostics::new();
-    if let Err(found) = super::connector::load_all(&context.catalogue()?) {
-        faults.extend(found);
-    }
+    let (_, faults) = super::connector::load_all(&context.catalogue()?);
     if !faults.is_empty() {
         return Err(Failure::Operator(faults));
     }
@@ -56,7 +53,7 @@ async fn online(context: &Context, config: &Config, targets: &service::Targets) 
         })
     };
     for source in &config.sources {
-        let result = source.kind.clone().build(&source.name).check().await;
+        let result = source.kind.clone().build(Timestamp::now()).check().await;
         say("source", &source.name, result.map_err(|f| (f.step.to_owned(), format!("{} ({})", f.detail, f.reason))))?;
     }
     for (name, target) in targets {

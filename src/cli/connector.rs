@@ -4,7 +4,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Context, Failure, Result, output};
-use crate::connector::plan::Connector;
+use crate::catalogue::Catalogue;
+use crate::connector::Connector;
 use crate::diagnostic::Diagnostics;
 
 /// The connectors: which CRMs there are templates for.
@@ -24,19 +25,15 @@ enum Command {
 pub(super) fn run(context: &Context, args: Args) -> Result {
     let Command::List = args.command;
     let catalogue = context.catalogue()?;
-    let mut faults = Diagnostics::new();
-    let mut rows = Vec::new();
-    for name in catalogue.connectors() {
-        let Some(folder) = catalogue.connector(name) else { continue };
-        match Connector::load(folder, catalogue.shared()) {
-            Ok(connector) => {
-                let manifest = connector.manifest();
-                let transports: Vec<&str> = manifest.transports.iter().map(|t| t.as_str()).collect();
-                rows.push((name.to_owned(), manifest.title.clone(), transports.join(", ")));
-            }
-            Err(found) => faults.extend(found),
-        }
-    }
+    let (connectors, faults) = load_all(&catalogue);
+    let rows: Vec<_> = connectors
+        .iter()
+        .map(|connector| {
+            let manifest = &connector.manifest;
+            let transports: Vec<&str> = manifest.transports.iter().map(|t| t.as_str()).collect();
+            (connector.name().to_owned(), manifest.title.clone(), transports.join(", "))
+        })
+        .collect();
     if context.json {
         for (name, title, transports) in &rows {
             let transports: Vec<&str> = transports.split(", ").collect();
@@ -47,4 +44,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         output::print_table(&["CONNECTOR", "TRANSPORTS", "FOR"], &rows)?;
     }
     if faults.is_empty() { Ok(()) } else { Err(Failure::Operator(faults)) }
+}
+
+/// Every connector of the catalogue, and all that is wrong with the others.
+pub(super) fn load_all(catalogue: &Catalogue) -> (Vec<Connector>, Diagnostics) {
+    let mut faults = Diagnostics::new();
+    let folders = catalogue.connectors().filter_map(|name| catalogue.connector(name));
+    let loaded = folders.filter_map(|folder| match Connector::load(folder, catalogue.shared()) {
+        Ok(connector) => Some(connector),
+        Err(found) => {
+            faults.extend(found);
+            None
+        }
+    });
+    (loaded.collect(), faults)
 }

@@ -194,7 +194,8 @@ async fn print_result(ledger: &Ledger, sandbox: &Running, page: &str) -> Result 
     let count = |state| messages.iter().filter(|m| m.state == state).count();
     let deliveries = ledger.deliveries(Filter::default()).await?;
     let of = |state| deliveries.iter().filter(|d| d.state == state).count();
-    let records = sandbox.updated_records();
+    let tickets = sandbox.store().tickets();
+    let records: Vec<&str> = tickets.iter().filter(|t| t.version > 1).map(|t| t.id.as_str()).collect();
     println!(
         "{} mails: {} with sessions, {} without, {} put into quarantine",
         messages.len(),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Context, Failure, Result};
 use crate::config::Config;
 use crate::diagnostic::suggest;
+use crate::outcome::Reason;
 
 /// Hold a destination: its deliveries wait until `resume`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,7 @@ pub(super) struct ResumeArgs {
 pub(super) fn pause(context: &Context, args: PauseArgs) -> Result {
     let (config, ledger) = context.open()?;
     known(&config, &args.destination)?;
-    super::runtime()?.block_on(ledger.pause_by_hand(&args.destination, &args.why, Timestamp::now()))?;
+    super::runtime()?.block_on(ledger.pause(&args.destination, Reason::Paused, &args.why, None, Timestamp::now()))?;
     eprintln!("`{}` is held until `mail2crm resume {}`", args.destination, args.destination);
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let reading = intake::read_safely(&received, &rules);
                 // Nothing is verified for files that the operator names.
                 let trust = json!({ "verdict": "none", "by": null, "domain": null });
-                let line = report::to_extract_json(&received.input, reading.message_id.as_deref(), &reading.extraction, trust);
+                let line = report::to_extract_json(&received.input, reading.message_id.as_deref(), &reading.extraction, &trust);
                 output::print_line(&line)?;
                 for note in &reading.notes {
                     tracing::info!(input = %received.input, "{note}");

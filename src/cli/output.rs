@@ -74,7 +74,7 @@ fn tell(value: &Value, depth: usize, out: &mut String) {
         _ => false,
     };
     let plain = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    let mut line = |head: String, v: &Value, out: &mut String| match v {
+    let line = |head: String, v: &Value, out: &mut String| match v {
         Value::Object(_) | Value::Array(_) => {
             let _ = writeln!(out, "{pad}{head}");
             tell(v, depth + 1, out);

@@ -166,9 +166,8 @@ fn size(content: &Content) -> usize {
 
 /// Says what became of it; not all well if something was not delivered or was quarantined.
 async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timestamp) -> Result {
-    let of_this_run = || Filter { since: Some(begun), ..Filter::default() };
-    let deliveries = ledger.deliveries(of_this_run()).await?;
-    let messages = ledger.messages(Filter { source: Some(SOURCE.to_owned()), ..of_this_run() }).await?;
+    let deliveries = ledger.deliveries(Filter { since: Some(begun), ..Filter::default() }).await?;
+    let messages = ledger.messages(Filter { source: Some(SOURCE.to_owned()), since: Some(begun), ..Filter::default() }).await?;
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for delivery in &deliveries {
         *states.entry(delivery.state.as_str()).or_default() += 1;

@@ -23,8 +23,8 @@ pub(super) struct Args {
     /// What `Authorization: Bearer …` must carry.
     #[arg(long, default_value = "sandbox", env = "SANDBOX_TOKEN", hide_env_values = true)]
     token: String,
-    /// Which tickets there are: `any` makes one whenever an id is first asked for.
-    #[arg(long, default_value = "any")]
+    /// Which tickets there are: `C-1..C-500`, a list, or `C-*` and `*`, which make one when its id is first asked for.
+    #[arg(long, default_value = "*")]
     records: String,
     /// What goes wrong by itself, and how often.
     #[arg(long, default_value = "")]

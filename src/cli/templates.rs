@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     let profile = extract::profile(context, DEFAULT_PROFILE)?;
     let read = |value: &serde_json::Value| match document::read(value, "default", &profile) {
         Ok((session, _)) => Ok(session),
-        Err(error) => Err(error.to_string()),
+        Err(none) => Err(none.is_near.unwrap_or_else(|| "it is no session document".to_owned())),
     };
     let (mut passed, mut failed, mut faults) = (0, 0, Diagnostics::new());
     for name in names {

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use destination::{DestinationConfig, DestinationTable, StoragePath, Way};
+pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use source::{SourceConfig, SourceTable, Trust};
 
 use crate::catalogue::Catalogue;
-use crate::connector::plan::Connector;
+use crate::connector::Connector;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
 use crate::message::Limits;
 use crate::record::route::Route;
@@ -109,6 +109,8 @@ impl Default for Delivery {
 /// A configuration without faults.
 #[derive(Debug)]
 pub struct Config {
+    /// The configuration's own name, for messages.
+    pub shown: String,
     /// The ledger's file.
     pub state: PathBuf,
     /// How log lines look.
@@ -179,6 +181,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
 
     let Some(profile) = profile else { return Err(faults) };
     faults.into_result(Config {
+        shown: file.name.to_string(),
         state: base.join(&table.state),
         log: match table.log {
             Log::Text => Form::Text,

@@ -49,7 +49,7 @@ pub enum Trust {
 }
 
 /// A source without faults.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SourceConfig {
     /// Its name in the configuration.
     pub name: String,
@@ -74,7 +74,9 @@ pub(super) fn check(
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
         faults.push(places.fault(&path, "bad_value", sentence).hint(hint));
     }
-    kind.paths().for_each(|path| *path = below(base, path));
+    for path in kind.paths() {
+        *path = below(base, path);
+    }
     if instance.is_empty() || !instance.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
         let fault = places.fault(&["source", name, "instance"], "bad_value", format!("`{instance}` can't name an instance"));
         faults.push(fault.hint("use letters, digits, `.`, `_` and `-`"));

@@ -41,9 +41,9 @@ pub struct Manifest {
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
-    /// A step of effect `read` that needs no session: `check --online` sends it to try address and credentials.
+    /// A request that changes nothing, for `check --online`.
     #[serde(default)]
-    pub check: Option<String>,
+    pub check: Option<Check>,
     /// The mail that the CRM's own intake understands.
     #[serde(default)]
     pub email: Option<Email>,
@@ -72,11 +72,23 @@ impl Transport {
     }
 }
 
+/// A `GET` that needs the credentials and answers with JSON.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Inline template over `settings`, after the base URL.
+    pub path: String,
+}
+
 /// What a record id looks like.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// False: a session without a record id is delivered as well, such as to a plain mail address.
+    #[serde(default = "yes")]
+    pub required: bool,
     /// A regular expression that the whole id must fit.
+    #[serde(default = "any_id")]
     pub pattern: String,
     /// An id that fits, for messages.
     #[serde(default)]
@@ -85,8 +97,12 @@ pub struct Record {
 
 impl Default for Record {
     fn default() -> Self {
-        Self { pattern: r"[^\s/\\?#%\x00-\x1f\x7f]{1,200}".into(), example: None }
+        Self { required: true, pattern: any_id(), example: None }
     }
+}
+
+fn any_id() -> String {
+    r"[^\s/\\?#%\x00-\x1f\x7f]{1,200}".to_owned()
 }
 
 /// One setting of a destination.

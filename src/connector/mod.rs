@@ -48,7 +48,7 @@ pub struct Connector {
     pub(crate) auth: Vec<auth::Scheme>,
     pub(crate) replies: Vec<reply::Row>,
     pub(crate) steps: Vec<step::Step>,
-    pub(crate) check: Option<usize>,
+    pub(crate) check: Option<Inline>,
     pub(crate) email: Option<email::Mail>,
     /// Settings of type `template` → what their text is escaped for.
     pub(crate) slots: Vec<(String, crate::record::Place)>,
@@ -63,6 +63,11 @@ impl Connector {
     /// True if a record id has the form that this CRM gives its ids.
     pub fn accepts_record(&self, id: &str) -> bool {
         self.record.is_match(id)
+    }
+
+    /// Why a record id can't be one of this CRM's.
+    pub fn refuses_record(&self, id: &str) -> Option<String> {
+        (!self.accepts_record(id)).then(|| format!("the record id does not have the form {}", self.record_form()))
     }
 
     /// What the manifest says a record id looks like, for messages.

@@ -588,11 +588,12 @@ pub(super) struct Prelude {
 /// Checks the record id and gathers the data of one delivery.
 pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
     let connector = &destination.connector;
-    let Some(record) = inputs.record.filter(|r| !r.is_empty()) else {
+    let required = connector.manifest.record.required;
+    let record = inputs.record.unwrap_or_default();
+    if required && record.is_empty() {
         return Err(Verdict::new(Class::Dead, Reason::NoRecordId, "the session names no record"));
-    };
-    if !connector.accepts_record(record) {
-        let said = format!("the record id does not have the form {}", connector.record_form());
+    }
+    if let Some(said) = connector.refuses_record(record).filter(|_| required) {
         return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
     }
     let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
@@ -601,8 +602,9 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
     let warning = (!fits).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
-    let same = inputs.session.record_id.as_deref() == Some(record);
-    let owned = (!same).then(|| Session { record_id: Some(record.to_owned()), ..inputs.session.clone() });
+    let given = inputs.record.filter(|r| !r.is_empty());
+    let same = inputs.session.record_id.as_deref() == given;
+    let owned = (!same).then(|| Session { record_id: given.map(str::to_owned), ..inputs.session.clone() });
     let session = owned.as_ref().unwrap_or(inputs.session);
     let context =
         destination.context(session, inputs.document, inputs.version, &marker, fits).map_err(template_failed)?;

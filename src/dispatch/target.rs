@@ -109,12 +109,12 @@ impl Target {
     pub async fn check(&self) -> Result<String, Verdict> {
         match &self.way {
             Way::Rest { to, http } => {
-                let Some(prepared) = to.check()? else {
-                    return Ok("its connector has no request that changes nothing; not tried".to_owned());
+                let Some(request) = to.check() else {
+                    return Ok("its connector names no request that changes nothing: not tried".to_owned());
                 };
-                let credentials = credentials(to, &prepared.request)?;
-                let response = http.send(&prepared.request, &credentials).await?;
-                match to.judge_check(&response) {
+                let credentials = credentials(to, &request)?;
+                let response = http.send(&request, &credentials).await?;
+                match Destination::judge_check(&response) {
                     verdict if verdict.class == Class::Ok => Ok(format!("{} answers, the credentials are good", to.base_url())),
                     verdict => Err(verdict),
                 }
@@ -146,11 +146,9 @@ async fn rest(to: &Destination, http: &HttpSender, inputs: Inputs<'_>) -> Done {
                     Err(verdict) => Err(verdict),
                 };
                 match sent {
-                    Ok(response) => {
-                        run.answer(&response, Timestamp::now());
-                    }
+                    Ok(response) => run.answer(&response, Timestamp::now()),
                     Err(verdict) => run.failed(verdict),
-                }
+                };
             }
         }
     }

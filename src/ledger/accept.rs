@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 
 use super::delivery::{Change, Delivery, is_free, lane};
 use super::sqlite::Ledger;
-use super::standin as version;
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
+use crate::session::version;
 
 /// How long a delivery waits for its record id, in milliseconds: 72 hours.
 pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;

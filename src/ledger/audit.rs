@@ -3,6 +3,7 @@
 //! does not add up is named, never repaired.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -155,6 +156,22 @@ impl Audit {
     /// Whether everything adds up.
     pub fn is_complete(&self) -> bool {
         self.gaps.is_empty()
+    }
+}
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = |states: &BTreeMap<&'static str, u64>| -> String {
+            let some = states.iter().filter(|(_, n)| **n > 0).map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>();
+            if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+        };
+        writeln!(f, "messages    {} ({})", self.messages.values().sum::<u64>(), counts(&self.messages))?;
+        writeln!(f, "sessions    {} in {} versions", self.sessions, self.versions)?;
+        writeln!(f, "deliveries  {} ({})", self.deliveries.values().sum::<u64>(), counts(&self.deliveries))?;
+        for gap in &self.gaps {
+            writeln!(f, "NOT ACCOUNTED FOR: {} ({}: {})", gap.rule, gap.count, gap.rows.join(", "))?;
+        }
+        writeln!(f, "{}", if self.is_complete() { "all is accounted for" } else { "it does not add up" })
     }
 }
 

@@ -14,7 +14,6 @@ mod read;
 mod record;
 mod schema;
 mod sqlite;
-mod standin;
 mod standing;
 mod states;
 mod story;

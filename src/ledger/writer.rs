@@ -19,7 +19,7 @@ use super::Fault;
 const GROUP: usize = 64;
 
 /// Pages in the write-ahead log that are worth carrying over into the database (16 MiB).
-const CHECKPOINT_PAGES: i64 = 4_096;
+const CHECKPOINT_PAGES: i64 = 1_024;
 
 /// What a job works in.
 pub(super) struct Transaction<'c> {

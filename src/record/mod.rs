@@ -6,6 +6,7 @@
 //! says can't end a string, open a tag or add a line to a header. Handlebars is the crate `handlebars`;
 //! what is ours is the places (`syntax`), the checks (`lint`), the helpers and the escaping.
 
+pub mod route;
 pub mod context;
 pub mod shape;
 mod origin;

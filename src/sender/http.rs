@@ -31,7 +31,8 @@ const IDLE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// Seconds for the look-up of the name, the connection and the TLS handshake.
+    /// Seconds for the look-up of the name, the connection and the TLS handshake; at most half of
+    /// `timeout_seconds`.
     #[serde(rename = "connect_timeout_seconds", deserialize_with = "seconds::deserialize")]
     #[schemars(with = "f64")]
     pub connect_timeout: Duration,
@@ -72,7 +73,7 @@ impl HttpSender {
                 .referer(false)
                 .user_agent(concat!("mail2crm/", env!("CARGO_PKG_VERSION")))
                 // A connect that took up the whole time would look like a lost answer.
-                .connect_timeout(settings.connect_timeout.min(settings.timeout * 9 / 10))
+                .connect_timeout(settings.connect_timeout.min(settings.timeout / 2))
                 .timeout(settings.timeout)
                 .pool_idle_timeout(IDLE)
                 .tcp_nodelay(true)

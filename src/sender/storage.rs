@@ -81,6 +81,25 @@ impl FolderSender {
         }
     }
 
+    /// Looks whether the folder is there and may be written to; changes nothing.
+    pub async fn check(&self) -> Result<(), Verdict> {
+        let folder = self.folder.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let metadata = std::fs::metadata(&folder)?;
+            match (metadata.is_dir(), metadata.permissions().readonly()) {
+                (true, false) => Ok(()),
+                (false, _) => Err(io::ErrorKind::NotADirectory.into()),
+                (true, true) => Err(io::ErrorKind::PermissionDenied.into()),
+            }
+        })
+        .await;
+        match found {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.judge(&error)),
+            Err(_) => Err(Verdict::new(Class::Retry, Reason::Internal, "the look was broken off")),
+        }
+    }
+
     fn judge(&self, error: &io::Error) -> Verdict {
         use io::ErrorKind as Kind;
         let class = match error.kind() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::connector::Connector;
 use crate::config::{Config, DestinationConfig, Way};
 use crate::ledger::{Leg, Planner};
 use crate::outcome::Reason;
@@ -27,7 +28,7 @@ enum Rule {
     /// No record: the session itself is what is delivered.
     Session,
     /// A record, named by an id that the connector takes.
-    Record { takes: Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>, accounts: bool, required: bool },
+    Record { connector: Arc<Connector>, accounts: bool },
 }
 
 impl Router {
@@ -51,14 +52,16 @@ impl Router {
         let leg = |record: Option<String>, refused| Leg { destination: name.to_owned(), record, refused };
         let own = || Some(session.session_key().to_string());
         match (rule, &session.record_id) {
-            (Rule::Session, _) | (Rule::Record { required: false, .. }, None) => leg(own(), None),
+            (Rule::Session, _) => leg(own(), None),
+            (Rule::Record { connector, .. }, None) if !connector.manifest.record.required => leg(own(), None),
             (Rule::Record { .. }, None) => leg(None, None),
             (Rule::Record { accounts: false, .. }, Some(id)) if session.is_out_ticket_account == Some(true) => {
                 let detail = "the OutTicket ID names an account, and this destination changes cases; set `accounts = true` if it can take accounts";
                 leg(Some(id.clone()), Some((Reason::BadRecordId, detail.to_owned())))
             }
-            (Rule::Record { takes, .. }, Some(id)) => {
-                let refused = takes(id).err().map(|detail| (Reason::BadRecordId, detail));
+            (Rule::Record { connector, .. }, Some(id)) => {
+                let refused = connector.refuses_record(id).filter(|_| connector.manifest.record.required);
+                let refused = refused.map(|detail| (Reason::BadRecordId, detail));
                 leg(Some(id.clone()), refused)
             }
         }
@@ -67,11 +70,8 @@ impl Router {
 
 fn rule(destination: &DestinationConfig) -> Rule {
     match &destination.way {
-        Way::Storage(_) => Rule::Session,
-        Way::Connector { destination: to, .. } => {
-            let (connector, required) = (to.connector().clone(), to.connector().record_required());
-            Rule::Record { takes: Box::new(move |id| connector.takes_record(id)), accounts: destination.accounts, required }
-        }
+        Way::Storage { .. } => Rule::Session,
+        Way::Rest { to, .. } | Way::Email { to, .. } => Rule::Record { connector: to.connector.clone(), accounts: destination.accounts }
     }
 }
 

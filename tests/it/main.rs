@@ -2,5 +2,7 @@
 
 mod architecture;
 mod connectors;
+mod corpus;
 mod imap;
 mod robustness;
+mod sandbox;

@@ -12,7 +12,7 @@ use super::support::tickets::Tickets;
 use super::support::until;
 
 /// The account that the tests of this file read, apart from those of others.
-const ACCOUNT: &str = "agent";
+const ACCOUNT: &str = "AGENT";
 
 struct Bench {
     servers: Servers,
@@ -42,7 +42,7 @@ host = "127.0.0.1"
 port = {port}
 tls = "starttls"
 ca_file = "{ca}"
-user = "{ACCOUNT}@example.test"
+user = "{user}"
 password = {{ env = "LIVE_TEST_PASSWORD" }}
 start = "all"
 after = "nothing"
@@ -62,6 +62,7 @@ handle_minutes = "HandleMinutes"
 rating = "Rating"
 "#,
             port = servers.port("IMAP_PORT"),
+            user = servers.get("MAIL_AGENT"),
             ca = servers.ca_file().display(),
             rt = servers.get("RT_URL"),
             token = servers.get("RT_TOKEN"),

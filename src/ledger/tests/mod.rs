@@ -13,10 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::standin as version;
 use super::*;
-use crate::session::Channel;
 use crate::session::evidence::How;
+use crate::session::{Channel, version};
 
 /// Sends each document to the destinations in its `to` (else `rt`), to the record in its `out_ticket_id`.
 struct ByDocument;

@@ -164,7 +164,9 @@ async fn a_handshake_that_hangs_sent_nothing() {
     })
     .await;
     let request = Request { url: format!("https://{address}/"), ..post(address) };
-    let verdict = refused(&sender_within(Duration::from_millis(100)), &request).await;
+    let settings = HttpSettings { connect_timeout: Duration::from_millis(50), ..HttpSettings::default() };
+    let sender = HttpSender::new(settings).expect("a sender");
+    let verdict = refused(&sender, &request).await;
     assert_eq!(said(&verdict), (Class::Retry, Reason::Unreachable, false));
     server.await.expect("the server");
 }

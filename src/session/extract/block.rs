@@ -160,7 +160,9 @@ impl Block {
             Form::Text | Form::Long => {
                 // `No` for transfers and the like says that there were none.
                 let is_list = matches!(label.slot, Slot::Transfers | Slot::Escalations);
-                if is_list && matches!(normalize::boolean(&Value::String(value.to_owned())), normalize::Read::Value(false)) {
+                if is_list
+                    && matches!(normalize::boolean(&Value::String(value.to_owned())), normalize::Read::Value(false))
+                {
                     return false;
                 }
                 let value = match label.slot {
@@ -211,7 +213,8 @@ impl Block {
     pub(super) fn finish(self, how: How, place: &str, harvest: &mut Harvest) {
         if !self.has_id() {
             if self.odd_id && self.known >= 3 && self.signs >= 1 {
-                let sentence = format!("the labels in the {place} are nearly a session, but the session id is not a whole number");
+                let sentence =
+                    format!("the labels in the {place} are nearly a session, but the session id is not a whole number");
                 harvest.broken(Reason::MalformedMetadata, sentence);
             }
             return;
@@ -274,7 +277,9 @@ fn clean(value: &str, form: Form) -> &str {
 fn links(value: &str) -> impl Iterator<Item = &str> {
     value.match_indices("http").filter_map(|(i, _)| {
         let rest = value.get(i..)?;
-        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '>' | '"' | ')' | ']' | ',' | '<')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '>' | '"' | ')' | ']' | ',' | '<'))
+            .unwrap_or(rest.len());
         rest.get(..end).filter(|u| u.starts_with("http://") || u.starts_with("https://"))
     })
 }

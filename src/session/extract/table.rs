@@ -15,7 +15,8 @@ type Row = [Range<usize>];
 pub(super) fn read(html: &Html, place: &str, profile: &Profile, harvest: &mut Harvest) {
     let mut scratch = String::new();
     for (number, rows) in html.tables.iter().enumerate() {
-        let mut reader = Reader { html, place, profile, harvest: &mut *harvest, number: number + 1, scratch: &mut scratch };
+        let mut reader =
+            Reader { html, place, profile, harvest: &mut *harvest, number: number + 1, scratch: &mut scratch };
         if !reader.by_header(rows) {
             reader.by_pairs(rows);
         }

@@ -136,7 +136,9 @@ impl Destination {
             Verdict::new(Class::Pause, Reason::BadBaseUrl, detail)
         };
         match verdict.class {
-            Class::Ok if serde_json::from_slice::<Value>(&response.body).is_err() => wrong_place("something that is not JSON"),
+            Class::Ok if serde_json::from_slice::<Value>(&response.body).is_err() => {
+                wrong_place("something that is not JSON")
+            }
             Class::Dead => wrong_place(&format!("status {}", response.status)),
             _ => verdict,
         }

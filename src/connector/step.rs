@@ -100,6 +100,13 @@ impl Step {
         matches!(self.effect, Effect::Read | Effect::Orphanable) && self.verifies.is_none()
     }
 
+    /// True if a good answer has a JSON body.
+    pub(crate) fn reads_json(&self) -> bool {
+        self.expect.reads_body()
+            || self.found.is_some()
+            || self.captures.iter().any(|c| c.path.is_some() && !c.optional)
+    }
+
     /// What it does to the record, with this method and these settings.
     pub(crate) fn effect(&self, method: &str, context: &Context) -> Result<Effect, RenderFault> {
         let effect = match self.effect {

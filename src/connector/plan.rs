@@ -186,6 +186,7 @@ impl<'a> Run<'a> {
     }
 
     /// The next request, or the end. Asked again without an answer, it says the same.
+    #[expect(clippy::should_implement_trait, reason = "an answer has to come in between: this is no iterator")]
     pub fn next(&mut self) -> Next {
         if let Some(pending) = &self.pending {
             return Next::Send(pending.prepared.clone());

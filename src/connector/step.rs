@@ -10,7 +10,7 @@ use crate::record::{Context, Inline, RenderFault};
 /// An inline template of the manifest, or a setting in which the operator wrote one.
 #[derive(Debug)]
 pub(crate) enum Slot {
-    Inline(Inline),
+    Inline(Box<Inline>),
     Setting(String),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Part {
 
 #[derive(Debug)]
 pub(crate) enum PartContent {
-    Inline(Inline),
+    Inline(Box<Inline>),
     Json(String),
     Text(String),
     File(Artifact),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// 2026-02-17T06:00:00Z: when the corpus begins.
-pub const EPOCH: i64 = 1_771_308_000;
+pub(crate) const EPOCH: i64 = 1_771_308_000;
 
 const AGENTS: [(u64, &str, &str); 6] = [
     (31, "Omar", "Benali"),
@@ -47,7 +47,7 @@ const FEEDBACK: [&str; 3] = ["Quick and friendly, thank you", "Took too long", "
 
 /// Call or chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
+pub(crate) enum Channel {
     /// A call.
     Voice,
     /// A chat.
@@ -56,7 +56,7 @@ pub enum Channel {
 
 impl Channel {
     /// `voice` or `chat`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Voice => "voice",
             Self::Chat => "chat",
@@ -67,26 +67,25 @@ impl Channel {
 /// One version of a session: what every shape of mail carries, under the session's names. Times are as
 /// written in the document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names are the vendor's keys")]
-pub struct Facts {
-    pub id: u64,
-    pub session_type: &'static str,
-    pub status: &'static str,
-    pub out_ticket_id: String,
-    pub out_ticket_url: String,
-    pub created_at: String,
-    pub ends_at: String,
-    pub updated_at: String,
-    pub wait_duration: u64,
-    pub handle_duration: u64,
-    pub menu_path: &'static str,
-    pub menu_path_id: &'static str,
-    pub agent_name: String,
-    pub rating: Option<u64>,
-    pub feedback: Option<&'static str>,
-    pub verified: bool,
-    pub disposition_code: Option<&'static str>,
-    pub disposition_note: Option<String>,
+pub(crate) struct Facts {
+    pub(crate) id: u64,
+    pub(crate) session_type: &'static str,
+    pub(crate) status: &'static str,
+    pub(crate) out_ticket_id: String,
+    pub(crate) out_ticket_url: String,
+    pub(crate) created_at: String,
+    pub(crate) ends_at: String,
+    pub(crate) updated_at: String,
+    pub(crate) wait_duration: u64,
+    pub(crate) handle_duration: u64,
+    pub(crate) menu_path: &'static str,
+    pub(crate) menu_path_id: &'static str,
+    pub(crate) agent_name: String,
+    pub(crate) rating: Option<u64>,
+    pub(crate) feedback: Option<&'static str>,
+    pub(crate) verified: bool,
+    pub(crate) disposition_code: Option<&'static str>,
+    pub(crate) disposition_note: Option<String>,
     #[serde(skip)]
     agent: usize,
     #[serde(skip)]
@@ -104,7 +103,7 @@ fn time(second: i64) -> String {
 
 impl Facts {
     /// The final version of the `number`th session.
-    pub fn new(random: &mut Rng, channel: Channel, number: usize, record: &str) -> Self {
+    pub(crate) fn new(random: &mut Rng, channel: Channel, number: usize, record: &str) -> Self {
         let start = EPOCH + number as i64 * 7 + random.i64(0..7);
         let wait = random.u64(2..240);
         let handle = random.u64(30..1_500);
@@ -143,7 +142,7 @@ impl Facts {
     }
 
     /// What the export right after the session knew: no wrap-up, no rating yet.
-    pub fn first_export(&self, random: &mut Rng) -> Self {
+    pub(crate) fn first_export(&self, random: &mut Rng) -> Self {
         let updated = self.updated - 880 - random.i64(0..10);
         Self {
             rating: None,
@@ -158,7 +157,7 @@ impl Facts {
 }
 
 /// The document of a session, as it is exported.
-pub fn document(channel: Channel, facts: &Facts) -> Value {
+pub(crate) fn document(channel: Channel, facts: &Facts) -> Value {
     let mut value = match channel {
         Channel::Voice => voice(facts),
         Channel::Chat => chat(facts),

@@ -18,8 +18,7 @@ const WEIGHT: (usize, usize) = (25, 127);
 
 /// How a mail carries its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Shape {
+pub(crate) enum Shape {
     AttachedBase64,
     AttachedQuotedPrintable,
     Attached8Bit,
@@ -33,7 +32,7 @@ pub enum Shape {
 
 impl Shape {
     /// One of the shapes that carry documents, or of those that carry labelled values.
-    pub fn pick(random: &mut Rng, labelled: bool) -> Self {
+    pub(crate) fn pick(random: &mut Rng, labelled: bool) -> Self {
         if labelled {
             return if random.bool() { Self::Labels } else { Self::Table };
         }
@@ -49,7 +48,7 @@ impl Shape {
 }
 
 /// What mails are written on: the stuff that fills them.
-pub struct Paper {
+pub(crate) struct Paper {
     /// `LINES` base64 lines with CR LF.
     block: Vec<u8>,
 }
@@ -73,7 +72,7 @@ impl Part {
 
 impl Paper {
     /// Fresh paper.
-    pub fn new(random: &mut Rng) -> Self {
+    pub(crate) fn new(random: &mut Rng) -> Self {
         let mut block = Vec::with_capacity(LINES * 78);
         let mut bytes = [0; 57];
         for _ in 0..LINES {
@@ -85,7 +84,7 @@ impl Paper {
     }
 
     /// A mail about a session.
-    pub fn session(&self, random: &mut Rng, shape: Shape, channel: Channel, facts: &Facts) -> Vec<u8> {
+    pub(crate) fn session(&self, random: &mut Rng, shape: Shape, channel: Channel, facts: &Facts) -> Vec<u8> {
         let mut parts = parts(random, shape, channel, facts);
         let subject = format!("[#{}] Session {} {}", facts.out_ticket_id, facts.id, facts.status);
         if random.usize(..100) < THICK {
@@ -95,7 +94,7 @@ impl Paper {
     }
 
     /// A mail about nothing of ours.
-    pub fn ordinary(&self, random: &mut Rng) -> Vec<u8> {
+    pub(crate) fn ordinary(&self, random: &mut Rng) -> Vec<u8> {
         let (from, subject, text) = match random.u8(..3) {
             0 => (
                 "Ana Kovač <ana.k@shop.example.test>",
@@ -278,10 +277,9 @@ fn message(random: &mut Rng, from: &str, subject: &str, parts: Vec<Part>) -> Vec
     let _never = write!(
         head,
         "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=ccaip.example; s=s1;\r\n\th=from:to:subject:date:\
-         message-id;\r\n\tb={signature}\r\nMessage-ID: <{number:016x}@ccaip.example>\r\nDate: {date}\r\nFrom: {from}\r\n\
+         message-id;\r\n\tb={signature}\r\nMessage-ID: <{number:016x}@ccaip.example>\r\nDate: Tue, 17 Feb 2026 10:12:00 -0600\r\nFrom: {from}\r\n\
          To: sessions@acme.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n",
         signature = signature.trim_start(),
-        date = "Tue, 17 Feb 2026 10:12:00 -0600",
         from = encoded_word(from),
         subject = encoded_word(subject),
     );
@@ -304,7 +302,7 @@ fn message(random: &mut Rng, from: &str, subject: &str, parts: Vec<Part>) -> Vec
 }
 
 /// The same mail under another Message-ID, as when a sender repeats itself.
-pub fn readdressed(raw: &[u8], random: &mut Rng) -> Vec<u8> {
+pub(crate) fn readdressed(raw: &[u8], random: &mut Rng) -> Vec<u8> {
     const NAME: &[u8] = b"\r\nMessage-ID: <";
     let mut copy = raw.to_vec();
     if let Some(at) = copy.windows(NAME.len()).position(|window| window == NAME) {

@@ -5,8 +5,8 @@
 //! about nothing of ours), voice and chat, with duplicates and with second versions that mostly come after
 //! the first. The same seed and count give the same bytes on every machine. All names and numbers are made up.
 
-pub mod document;
-pub mod mail;
+pub(crate) mod document;
+pub(crate) mod mail;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,20 +32,20 @@ const REVERSED: usize = 4;
 
 /// One mail of the corpus.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mail {
+pub(crate) struct Mail {
     /// The message, with CR LF.
-    pub raw: Vec<u8>,
+    pub(crate) raw: Vec<u8>,
     /// How it carries its session.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// The record it is about, if it is about one.
-    pub record: Option<String>,
+    pub(crate) record: Option<String>,
     /// What it is among the mails about its record.
-    pub role: Role,
+    pub(crate) role: Role,
 }
 
 /// What a mail is among those about the same record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// About no record.
     Ordinary,
     /// The first about its record.
@@ -58,43 +58,43 @@ pub enum Role {
 
 /// What must be known of one record when all mails are through.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// `C-…`.
-    pub record: String,
+    pub(crate) record: String,
     /// `voice` or `chat`.
-    pub channel: &'static str,
+    pub(crate) channel: &'static str,
     /// Mails about it.
-    pub mails: usize,
+    pub(crate) mails: usize,
     /// Different versions among them.
-    pub versions: usize,
+    pub(crate) versions: usize,
     /// Versions that were newer than all before when they came: what changes the record if the mails are
     /// taken in order.
-    pub advances: usize,
+    pub(crate) advances: usize,
     /// The newest version: what every shape carries, under the session's names.
-    pub newest: Facts,
+    pub(crate) newest: Facts,
     /// The newest version as the document that was sent; nothing if it came as labelled text.
-    pub document: Option<Value>,
+    pub(crate) document: Option<Value>,
 }
 
 /// What a corpus consists of.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Corpus {
+pub(crate) struct Corpus {
     /// Mails.
-    pub mails: usize,
+    pub(crate) mails: usize,
     /// Bytes of all mails.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Mails without a session.
-    pub ordinary: usize,
+    pub(crate) ordinary: usize,
     /// Mails whose content was sent before.
-    pub duplicates: usize,
+    pub(crate) duplicates: usize,
     /// Mails with the other version of a session.
-    pub others: usize,
+    pub(crate) others: usize,
     /// Per record.
-    pub expected: BTreeMap<String, Expected>,
+    pub(crate) expected: BTreeMap<String, Expected>,
 }
 
 /// Writes `count` mails into the Maildir `dir` (made if need be), named so that they sort as they came.
-pub fn write(dir: &Path, seed: u64, count: usize) -> io::Result<Corpus> {
+pub(crate) fn write(dir: &Path, seed: u64, count: usize) -> io::Result<Corpus> {
     for name in ["new", "cur", "tmp"] {
         std::fs::create_dir_all(dir.join(name))?;
     }
@@ -108,7 +108,7 @@ pub fn write(dir: &Path, seed: u64, count: usize) -> io::Result<Corpus> {
 }
 
 /// Makes the mails one by one, and keeps the account of what must come of them.
-pub struct Writer {
+pub(crate) struct Writer {
     random: Rng,
     paper: Paper,
     left: usize,
@@ -133,14 +133,14 @@ struct Known {
 
 impl Writer {
     /// The mails of this seed, `count` of them.
-    pub fn new(seed: u64, count: usize) -> Self {
+    pub(crate) fn new(seed: u64, count: usize) -> Self {
         let mut random = Rng::with_seed(seed);
         let paper = Paper::new(&mut random);
         Self { random, paper, left: count, corpus: Corpus::default(), sessions: Vec::new(), waiting: Vec::new() }
     }
 
     /// The account, for the mails made so far.
-    pub fn corpus(mut self) -> Corpus {
+    pub(crate) fn corpus(mut self) -> Corpus {
         for known in self.sessions {
             let newest = usize::from(known.sent[1]);
             let facts = known.versions[newest].clone();

@@ -5,18 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::auth::{Chosen, Credential};
-use super::http::{Request, Response};
+use super::http::Response;
 use super::load::{compile_inline, text_offset};
 use super::manifest::{Setting, SettingKind, Transport};
-use super::reply::{Statuses, status_range};
-use super::{Connector, step, url};
+use super::plan::Prepared;
+use super::reply::{self, Statuses, status_range};
+use super::{Connector, request, step, url};
 use crate::diagnostic::{Diagnostics, SourceFile, suggest};
 use crate::folder::Folder;
-use crate::outcome::{Class, Reason, Verdict, of_http_status};
+use crate::outcome::Verdict;
 use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
 use crate::secret::Secret;
 use crate::session::Session;
@@ -119,29 +121,26 @@ impl Destination {
         Ok(self.auth.credential(&reveal(secret)?))
     }
 
-    /// The request of `[check]`; `None` if the manifest has none.
-    pub fn check(&self) -> Option<Request> {
-        let context = settings_only(&self.settings);
-        let path = self.connector.check.as_ref()?.text(&context).ok()?;
-        let url = url::join(&self.base_url, &path, &[])?;
-        let headers = vec![("Accept".to_owned(), "application/json".to_owned())];
-        Some(Request { method: "GET".to_owned(), url, headers, body: None, with_credentials: true })
+    /// A request that changes nothing and needs no session, to try address and credentials; `None` if the
+    /// connector has none.
+    pub fn check(&self) -> Result<Option<Prepared>, Verdict> {
+        let step = self.connector.check.and_then(|i| self.connector.steps.get(i));
+        let Some(step) = step.filter(|_| self.transport == Transport::Rest) else { return Ok(None) };
+        let request = request::render(self, step, &settings_only(&self.settings), "", true)?;
+        Ok(request.map(|request| {
+            let request_digest = request::digest(&request, &[]);
+            Prepared { step: step.id.clone(), effect: step.effect, request, request_digest }
+        }))
     }
 
-    /// What its answer says of address and credentials.
-    pub fn judge_check(response: &Response) -> Verdict {
-        let verdict = of_http_status(response.status);
-        let wrong_place = |what: &str| {
-            let detail = format!("the address answers with {what}, not with the CRM's interface; look at `base_url`");
-            Verdict::new(Class::Pause, Reason::BadBaseUrl, detail)
-        };
-        match verdict.class {
-            Class::Ok if serde_json::from_slice::<Value>(&response.body).is_err() => {
-                wrong_place("something that is not JSON")
-            }
-            Class::Dead => wrong_place(&format!("status {}", response.status)),
-            _ => verdict,
-        }
+    /// What the answer to `check` says of address and credentials.
+    pub fn judge_check(&self, response: &Response, now: Timestamp) -> Verdict {
+        let index = self.connector.check.unwrap_or(usize::MAX);
+        let Some(step) = self.connector.steps.get(index) else { return Verdict::ok() };
+        let context = settings_only(&self.settings);
+        let answer = reply::Answer::new(response);
+        reply::judge(&self.connector.replies, index, step, &step.expect.status, &answer, &context, now)
+            .unwrap_or_else(request::template_failed)
     }
 
     /// The secret of a setting, by the setting's name.

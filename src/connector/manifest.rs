@@ -41,9 +41,9 @@ pub struct Manifest {
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
-    /// A request that changes nothing, for `check --online`.
+    /// A step of effect `read` that needs no session: `check --online` sends it to try address and credentials.
     #[serde(default)]
-    pub check: Option<Check>,
+    pub check: Option<String>,
     /// The mail that the CRM's own intake understands.
     #[serde(default)]
     pub email: Option<Email>,
@@ -70,14 +70,6 @@ impl Transport {
             Self::Email => "email",
         }
     }
-}
-
-/// A `GET` that needs the credentials and answers with JSON.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// Inline template over `settings`, after the base URL.
-    pub path: String,
 }
 
 /// What a record id looks like.

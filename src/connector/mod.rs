@@ -48,7 +48,7 @@ pub struct Connector {
     pub(crate) auth: Vec<auth::Scheme>,
     pub(crate) replies: Vec<reply::Row>,
     pub(crate) steps: Vec<step::Step>,
-    pub(crate) check: Option<Inline>,
+    pub(crate) check: Option<usize>,
     pub(crate) email: Option<email::Mail>,
     /// Settings of type `template` → what their text is escaped for.
     pub(crate) slots: Vec<(String, crate::record::Place)>,

@@ -109,12 +109,12 @@ impl Target {
     pub async fn check(&self) -> Result<String, Verdict> {
         match &self.way {
             Way::Rest { to, http } => {
-                let Some(request) = to.check() else {
+                let Some(prepared) = to.check()? else {
                     return Ok("its connector names no request that changes nothing: not tried".to_owned());
                 };
-                let credentials = credentials(to, &request)?;
-                let response = http.send(&request, &credentials).await?;
-                match Destination::judge_check(&response) {
+                let credentials = credentials(to, &prepared.request)?;
+                let response = http.send(&prepared.request, &credentials).await?;
+                match to.judge_check(&response, Timestamp::now()) {
                     verdict if verdict.class == Class::Ok => Ok(format!("{} answers, the credentials are good", to.base_url())),
                     verdict => Err(verdict),
                 }

@@ -124,16 +124,12 @@ pub(super) fn utf8<'a>(text: Cow<'a, [u8]>, charset: Option<&str>) -> (Cow<'a, [
         return (text, true);
     }
     let is_utf8 = ["", "utf-8", "utf8", "us-ascii", "ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
-    let decoder = charset_decoder(charset.as_bytes());
-    if !is_utf8 && let Some(decode) = decoder {
-        let decoded = decode(&text);
-        return (Cow::Owned(without_mark(decoded).into_bytes()), true);
+    if !is_utf8 && let Some(decode) = charset_decoder(charset.as_bytes()) {
+        return (Cow::Owned(without_mark(decode(&text)).into_bytes()), true);
     }
-    let known = is_utf8;
-    if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
-        if let Some(decode) = charset_decoder(b"utf-16") {
-            return (Cow::Owned(without_mark(decode(&text)).into_bytes()), false);
-        }
+    let is_utf16 = text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]);
+    if is_utf16 && let Some(decode) = charset_decoder(b"utf-16") {
+        return (Cow::Owned(without_mark(decode(&text)).into_bytes()), false);
     }
     if std::str::from_utf8(&text).is_ok() {
         let text = match text {
@@ -141,7 +137,7 @@ pub(super) fn utf8<'a>(text: Cow<'a, [u8]>, charset: Option<&str>) -> (Cow<'a, [
             Cow::Owned(bytes) if bytes.starts_with(MARK) => Cow::Owned(bytes.get(3..).unwrap_or_default().to_vec()),
             owned => owned,
         };
-        return (text, known);
+        return (text, is_utf8);
     }
     // Mailers that name no charset, or the wrong one, mostly mean Windows-1252; where UTF-8 was promised,
     // a few broken bytes must not spoil the rest.

@@ -198,11 +198,6 @@ impl Content {
             sub: content.c_subtype.unwrap_or_default().trim().to_ascii_lowercase(),
         }
     }
-
-    /// Whether this is the media type `main/sub`.
-    pub(super) fn is(&self, main: &str, sub: &str) -> bool {
-        self.main == main && self.sub == sub
-    }
 }
 
 /// A parameter's value. RFC 2231 allows a plain one beside the encoded one for old readers; the one that
@@ -318,7 +313,7 @@ mod tests {
     #[test]
     fn content_types_are_lower_case_and_their_parameters_found() {
         let content = Content::of(b"Multipart/MIXED; Boundary=\"a b\"; charset=\"UTF-8\"");
-        assert!(content.is("multipart", "mixed"));
+        assert_eq!((content.main.as_str(), content.sub.as_str()), ("multipart", "mixed"));
         assert_eq!(content.boundary.as_deref(), Some("a b"));
         assert_eq!(content.charset.as_deref(), Some("utf-8"));
     }

@@ -148,35 +148,4 @@ mod tests {
         assert!(message.parts.is_empty());
         assert_eq!(message.refusal.map(|r| r.0), Some(Reason::TooLarge));
     }
-
-    #[test]
-    #[ignore = "a measurement: run with --ignored --nocapture"]
-    fn measure_against_the_bare_parser() {
-        let mut raw = String::new();
-        for i in 0..8 {
-            raw += &format!(
-                "Received: from a{i}.x.example (a.x.example [192.0.2.{i}])\r\n\tby mx.x.example (Postfix) with ESMTPS id 4F{i}\r\n\tfor <s@x.example>; Tue, 17 Feb 2026 10:11:3{i} -0600 (CST)\r\n"
-            );
-        }
-        raw += "From: CCAIP <noreply@ccaip.example>\r\nTo: s@x.example\r\nSubject: Session 48213\r\nMessage-ID: <a1@x>\r\nDate: Tue, 17 Feb 2026 10:11:31 -0600\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_out\"\r\n\r\n--=_out\r\nContent-Type: multipart/alternative; boundary=\"=_in\"\r\n\r\n--=_in\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
-        raw += &"Session ID: 48213 =C3=A9 with some more words on this line of text=\r\n and on\r\n".repeat(60);
-        raw +=
-            "--=_in\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
-        raw += &"<tr><td style=3D\"color:#333\">Session ID</td><td>48213</td></tr>\r\n".repeat(120);
-        raw += "--=_in--\r\n--=_out\r\nContent-Type: application/json; name=\"metadata-48213.json\"\r\nContent-Disposition: attachment; filename=\"metadata-48213.json\"\r\nContent-Transfer-Encoding: base64\r\n\r\n";
-        raw += &(("eyJhIjoxfXsi".repeat(6) + "YWJj\r\n").repeat(130));
-        raw += "\r\n--=_out--\r\n";
-        let time = |f: &dyn Fn() -> usize| {
-            let mut best = f64::MAX;
-            for _ in 0..20 {
-                let start = std::time::Instant::now();
-                (0..50).for_each(|_| assert!(std::hint::black_box(f()) > 0));
-                best = best.min(start.elapsed().as_secs_f64() / 50.0 * 1e6);
-            }
-            best
-        };
-        let bare = time(&|| mail_parser::MessageParser::default().parse(raw.as_bytes()).map_or(0, |m| m.parts.len()));
-        let ours = time(&|| parse(raw.as_bytes(), &Limits::default()).parts.len());
-        eprintln!("{} bytes: bare {bare:.1} µs, ours {ours:.1} µs, ratio {:.2}", raw.len(), ours / bare);
-    }
 }

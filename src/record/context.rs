@@ -100,7 +100,8 @@ pub(super) mod tests {
 
     /// A full session for the tests of this module.
     pub(in crate::record) fn session() -> Session {
-        serde_json::from_value(json!({
+        serde_json::from_str(
+            r#"{
             "instance": "default", "channel": "voice", "id": "48213", "key": "voice-48213", "record_id": "1001",
             "lang": "en", "session_type": "voice_inbound_ivr", "session_type_label": "Voice Inbound (IVR)",
             "status": "finished", "status_code": 3,
@@ -124,7 +125,8 @@ pub(super) mod tests {
             "in_call_sms": [], "wait_time_sms": [], "participants": [],
             "end_user": { "id": "9", "phone_number": "+13125550123" }, "fail_reason": "nothing",
             "raw": { "virtual_queue": { "name": "Q1" }, "tags": ["a", "b"] }
-        }))
+        }"#,
+        )
         .expect("a session")
     }
 
@@ -159,7 +161,7 @@ pub(super) mod tests {
     fn the_schema_describes_every_field_in_a_sentence() {
         let schema = session_schema();
         let Some(fields) = schema["properties"].as_object() else { panic!("properties") };
-        assert!(fields.len() > 50, "{}", fields.len());
+        assert!(fields.len() >= 50, "{}", fields.len());
         assert_eq!(fields.keys().cloned().collect::<Vec<_>>(), {
             let value = serde_json::to_value(session()).expect("a value");
             value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>()

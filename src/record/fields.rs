@@ -70,8 +70,7 @@ impl FieldMap {
         shape: &Shape,
     ) -> Result<Self, Diagnostics> {
         let mut faults = Diagnostics::new();
-        let escape = Escape::Plain;
-        let around = Surroundings { shape, escape, unescaped: false, partials: None, includes: None };
+        let around = Surroundings { shape, unescaped: false, partials: None, includes: None };
         let frames = [Frame::new(shape.root(), Locals::None)];
         let mut leaves = BTreeMap::new();
         if let Some(values) = shared.file("values.json") {

@@ -49,8 +49,7 @@ impl Inline {
         shape: &Shape,
     ) -> Result<Self, Diagnostics> {
         let origin = Origin::string(file, offset, text);
-        let escape = Escape::of_place(place);
-        let around = Surroundings { shape, escape, unescaped: false, partials: None, includes: None };
+        let around = Surroundings { shape, unescaped: false, partials: None, includes: None };
         let frames = [Frame::new(shape.root(), Locals::None)];
         let leaf = Leaf::compile(text, origin.clone(), &around, &frames)?;
         if place != Place::Leaf && !leaf.form.is_scalar() {

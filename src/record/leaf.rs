@@ -2,7 +2,7 @@
 //!
 //! A plain path is walked directly; everything else goes through the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use handlebars::template::Parameter;
 use handlebars::{PathAndJson, RenderError, Template};
@@ -28,7 +28,6 @@ pub(super) struct Leaf {
     /// Its value is sent even if it is empty.
     pub(super) keep: bool,
     pub(super) uses: Uses,
-    pub(super) includes: BTreeSet<String>,
     /// What a single expression gives.
     pub(super) form: Form,
     /// The name that a single expression begins with.
@@ -93,17 +92,7 @@ impl Leaf {
         };
         let begins_with = text.split("{{").next().unwrap_or("").to_owned();
         let uses = Uses { loops: findings.loops, includes: !findings.includes.is_empty() };
-        Ok(Self {
-            origin,
-            text: text.to_owned(),
-            kind,
-            keep,
-            uses,
-            includes: findings.includes,
-            form,
-            head,
-            begins_with,
-        })
+        Ok(Self { origin, text: text.to_owned(), kind, keep, uses, form, head, begins_with })
     }
 
     /// True if there is no expression in it.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::escape::Escape;
 use super::helpers::{self, Gives, HELPERS, Slot, Takes};
 use super::origin::Origin;
 use super::shape::{Form, Shape};
@@ -25,8 +24,6 @@ pub(super) struct Source {
 /// What is around the template that is checked.
 pub(super) struct Surroundings<'a> {
     pub(super) shape: &'a Shape,
-    /// How its place escapes.
-    pub(super) escape: Escape,
     /// `{{{…}}}` does no harm here.
     pub(super) unescaped: bool,
     /// Its siblings by name, for `{{> name}}`; none where there can't be any.

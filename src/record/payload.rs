@@ -303,8 +303,7 @@ mod tests {
 
     fn compile(text: &str) -> Result<Payload, Diagnostics> {
         let shape = Shape::for_session().with_settings(&[("tags", Kind::List), ("subject", Kind::Text)]);
-        let escape = Escape::Plain;
-        let around = Surroundings { shape: &shape, escape, unescaped: false, partials: None, includes: None };
+        let around = Surroundings { shape: &shape, unescaped: false, partials: None, includes: None };
         Payload::compile(&SourceFile::new("update.json", text), &around)
     }
 
@@ -370,7 +369,7 @@ mod tests {
             ("{\"{{key}}\": 1}", 1, 3, "template_in_key"),
             ("{\"$eahc\": \"agents\"}", 1, 3, "unknown_key"),
             ("{\"$each\": \"agents\"}", 1, 11, "missing_key"),
-            ("{\"$each\": \"agents\", \"$item\": 1, \"x\": 2}", 1, 35, "unknown_key"),
+            ("{\"$each\": \"agents\", \"$item\": 1, \"x\": 2}", 1, 34, "unknown_key"),
             ("{\"$each\": \"key\", \"$item\": 1}", 1, 11, "arguments"),
             ("{\"$each\": \"agnts\", \"$item\": 1}", 1, 12, "unknown_name"),
             ("{\"$if\": \"(eq chanel 'voice')\", \"$then\": 1}", 1, 14, "unknown_name"),

@@ -121,8 +121,7 @@ impl Templates {
             templates.compile_texts(escape, files, &names, shape, &mut includes, &mut faults);
         }
         check_includes(&includes, &mut faults);
-        let around =
-            Surroundings { shape, escape: Escape::Plain, unescaped: false, partials: None, includes: Some(&names) };
+        let around = Surroundings { shape, unescaped: false, partials: None, includes: Some(&names) };
         for (path, file) in files.iter().filter(|(path, _)| path.ends_with(".json")) {
             match Payload::compile(file, &around) {
                 Ok(payload) => {
@@ -144,13 +143,8 @@ impl Templates {
         faults: &mut Diagnostics,
     ) {
         let sources = read_sources(files.iter().map(|(stem, file)| (stem.clone(), *file)), faults);
-        let around = Surroundings {
-            shape,
-            escape,
-            unescaped: escape == Escape::Plain,
-            partials: Some(&sources),
-            includes: Some(names),
-        };
+        let around =
+            Surroundings { shape, unescaped: escape == Escape::Plain, partials: Some(&sources), includes: Some(names) };
         let checked: Vec<(&String, &Source, Diagnostics, Findings)> = sources
             .iter()
             .map(|(stem, source)| {
@@ -374,14 +368,14 @@ mod tests {
             "rt/a.txt.hbs:2:25: there is no field `cod` here (did you mean `code`?)",
             "rt/a.txt.hbs:2:39: there is no field `ky` in a session (did you mean `key`?)",
             "rt/a.txt.hbs:2:46: there is no field `key` here (outside of this block it is `@root.key`)",
-            "rt/b.json:2:28: `agent` has no field `nme` (did you mean `name`?)",
+            "rt/b.json:2:27: `agent` has no field `nme` (did you mean `name`?)",
             "rt/b.json:3:11: there is no helper `dat` (did you mean `date`?)",
             "rt/c.html.hbs:1:1: an unescaped expression could break the text around it (write two braces, `{{…}}`: values are escaped for their place)",
             "rt/c.html.hbs:1:12: `dispositions` is a list, which can't be printed as text (use `{{#each …}}`, `join`, or `json`)",
             "rt/c.html.hbs:1:28: `date` needs 2 values, not 1 (`date` is a helper: write its values behind it, such as `{{date …}}`)",
-            "rt/c.html.hbs:1:66: `tz` is no time zone: the names are those of the IANA database, such as `America/Chicago` (`date` here is `Mars/One`)",
+            "rt/c.html.hbs:1:65: `tz` is no time zone: the names are those of the IANA database, such as `America/Chicago` (`date` here is `Mars/One`)",
             "rt/d.rtf.hbs:0:0: the ending of `d.rtf.hbs` doesn't say how its values are escaped (the endings are `.txt.hbs`, `.md.hbs`, `.html.hbs` and `.xml.hbs`)",
-            "rt/e.md.hbs:1:5: the partial `e` would end up in itself, or in 8 others (partials can't be recursive: use `{{#each …}}`)",
+            "rt/e.md.hbs:1:5: the partial `f` would end up in itself, or in 8 others (partials can't be recursive: use `{{#each …}}`)",
         ];
         for expected in expected {
             assert!(lines.iter().any(|l| l == expected), "missing: {expected}\nin: {lines:#?}");

@@ -56,7 +56,7 @@ async fn index(State(app): State<App>, Query(Search { q }): Query<Search>) -> Re
 
 async fn ticket(State(app): State<App>, Path(id): Path<String>) -> Response {
     match app.store.ticket(&id) {
-        Some(ticket) => page(StatusCode::OK, &record(&ticket, &app.store.journal(0, EFFECTS, Some(&id)))),
+        Some(ticket) => page(StatusCode::OK, &record(&ticket, &app.store.journal(0, usize::MAX, Some(&id)))),
         None => nowhere().await,
     }
 }
@@ -284,7 +284,7 @@ fn history(html: &mut String, effects: &[Entry]) {
         "<table><thead><tr><th class=n>No.</th><th>When</th><th>What</th><th>By</th><th class=n>Version</th>\
          <th>Marker</th></tr></thead><tbody>",
     );
-    for entry in effects.iter().rev() {
+    for entry in effects.iter().rev().take(EFFECTS) {
         let what = match entry.item {
             Some(item) => format!("{} #{item}", entry.kind),
             None => entry.changed.join(", "),

@@ -202,7 +202,7 @@ impl Store {
     /// A ticket as it is now.
     pub fn ticket(&self, id: &str) -> Option<Arc<Ticket>> {
         let mut inner = self.lock();
-        self.find(&mut inner, id).map(|ticket| Arc::clone(ticket))
+        self.find(&mut inner, id).map(Arc::clone)
     }
 
     /// The ticket that a message for `id` belongs to: the ticket itself or the one it was merged into.

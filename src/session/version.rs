@@ -44,8 +44,7 @@ impl io::Write for Sink {
 fn write(sink: &mut Sink, value: &Value, top: bool) {
     match value {
         Value::Object(object) => {
-            let mut members: Vec<(&String, &Value)> =
-                object.iter().filter(|(k, _)| !top || *k != "updated_at").collect();
+            let mut members: Vec<(&String, &Value)> = object.iter().filter(|(k, _)| !top || *k != "updated_at").collect();
             members.sort_unstable_by_key(|(key, _)| *key);
             sink.0.update(b"{");
             for (i, (key, value)) in members.into_iter().enumerate() {
@@ -272,9 +271,10 @@ mod tests {
                 }
                 Value::Object(out)
             }
-            Value::Array(items) => Value::Array(
-                items.iter().filter(|_| rng.u8(..10) < 7).map(|i| thinned(i, rng, false)).collect::<Vec<_>>(),
-            ),
+            Value::Array(items) => {
+                let kept: Vec<&Value> = items.iter().filter(|_| rng.u8(..10) < 7).collect();
+                Value::Array(kept.into_iter().map(|i| thinned(i, rng, false)).collect())
+            }
             other => other.clone(),
         }
     }

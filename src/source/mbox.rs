@@ -224,6 +224,7 @@ fn length_of(path: &Path) -> io::Result<u64> {
 mod tests {
     use std::io::Write as _;
 
+    use super::super::Content;
     use super::super::changes::tests::{LOOK, Ledger, drive};
     use super::*;
 

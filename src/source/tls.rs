@@ -1,7 +1,9 @@
 //! From a host and a port to a TCP connection, and from that to one over TLS (RFC 8314), for the sources
 //! that dial out. Trusts the system's authorities, plus those of `ca_file`; never skips the verification.
-//! Every failure is a `Fault` that names its step: `connect` (dns, unreachable) or `tls`.
+//! Every failure is a `Fault` that names its step: `connect` (dns, unreachable) or
+//! `tls` (tls, timeout, connection_lost).
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,7 +64,11 @@ pub(super) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|_| fault(Reason::Tls, format!("`{host}` is not a name that a certificate can be checked for")))?;
     match timeout(patience, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(e)) => Err(fault(Reason::Tls, format!("the handshake with `{host}` failed: {e}"))),
+        Ok(Err(e)) => {
+            // The library says `InvalidData` for what is wrong with TLS; the rest is the network's.
+            let reason = if e.kind() == ErrorKind::InvalidData { Reason::Tls } else { Reason::ConnectionLost };
+            Err(fault(reason, format!("the handshake with `{host}` failed: {e}")))
+        }
         Err(_) => Err(fault(Reason::Timeout, format!("no end of the handshake with `{host}` in {patience:?}"))),
     }
 }

@@ -1,14 +1,14 @@
 //! The benchmark corpus is what it says: the same for a seed, as heavy as promised, and its account adds up.
 
 #[path = "../../benches/corpus/mod.rs"]
-mod corpus;
+mod bench;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mail_parser::MessageParser;
 
-use self::corpus::mail::Shape;
-use self::corpus::{Mail, Role, Writer};
+use self::bench::mail::Shape;
+use self::bench::{Mail, Role, Writer};
 
 const COUNT: usize = 2_000;
 
@@ -116,7 +116,7 @@ fn collect(message: &mail_parser::Message<'_>, texts: &mut Vec<String>) {
 #[test]
 fn it_is_written_as_a_maildir_in_the_order_of_arrival() {
     let dir = tempfile::tempdir().expect("a directory");
-    let corpus = corpus::write(dir.path(), 9, 40).expect("written");
+    let corpus = bench::write(dir.path(), 9, 40).expect("written");
     let mut names: Vec<_> =
         std::fs::read_dir(dir.path().join("new")).expect("new").map(|entry| entry.expect("entry").path()).collect();
     names.sort();

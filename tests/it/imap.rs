@@ -6,6 +6,7 @@ mod imap_server;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use mail2crm::outcome::Reason;
 use mail2crm::source::imap::{Imap, Settings};
@@ -106,16 +107,6 @@ fn field(position: &str, key: &str) -> serde_json::Value {
     serde_json::from_str::<serde_json::Value>(position).expect("JSON")[key].clone()
 }
 
-/// Waits until something is so that the server knows; the source acts after the commit, without a sign.
-async fn until(mut so: impl FnMut() -> bool) {
-    let wait = async {
-        while !so() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(20), wait).await.expect("it in time");
-}
-
 #[tokio::test]
 async fn a_new_source_takes_only_what_comes_from_now_on_and_takes_it_at_the_servers_notice() {
     let server = Server::start().await;
@@ -124,14 +115,14 @@ async fn a_new_source_takes_only_what_comes_from_now_on_and_takes_it_at_the_serv
     let first = bridge.accept().await;
     assert!(first.items.is_empty());
     assert_eq!(field(&value(&first), "next_uid"), 2);
-    until(|| !server.commands("IDLE").is_empty()).await;
+    server.until(|| !server.commands("IDLE").is_empty()).await;
     server.deliver("new", NEW);
     let batch = bridge.accept().await;
     assert_eq!(batch.items.len(), 1);
     assert_eq!(batch.items[0].input, "INBOX/7/2");
     assert_eq!(batch.items[0].received_at, Some("2026-03-02T09:00:00Z".parse().expect("a time")));
     assert_eq!(field(&value(&batch), "next_uid"), 3);
-    until(|| server.state().mails[&2].flags == ["\\Flagged", "$Mail2crm"]).await;
+    server.until(|| server.state().mails[&2].flags == ["\\Flagged", "$Mail2crm"]).await;
     bridge.stop().await;
     assert!(server.state().mails[&1].flags.is_empty());
     assert_eq!(server.commands("LOGOUT").len(), 1);
@@ -151,7 +142,7 @@ async fn a_mail_that_came_while_the_source_was_down_is_read_and_no_other_twice()
     assert_eq!(mails, ["INBOX/7/2 in between"]);
     bridge.stop().await;
     let bridge = Bridge::start(&server, "", Some(&position));
-    until(|| server.commands("IDLE").len() >= 2).await;
+    server.until(|| server.commands("IDLE").len() >= 2).await;
     bridge.stop().await;
 }
 
@@ -257,7 +248,7 @@ async fn a_mail_that_always_breaks_the_connection_does_not_keep_the_others_back(
 
 #[tokio::test]
 async fn a_mail_that_the_server_refuses_or_gives_empty_becomes_a_hole_and_is_tried_at_each_poll() {
-    for trick in [Trick::No, Trick::Empty] {
+    join_all([Trick::No, Trick::Empty].map(async |trick| {
         let server = Server::start().await;
         for text in ["a", "b", "c"] {
             server.deliver(text, NEW);
@@ -272,7 +263,8 @@ async fn a_mail_that_the_server_refuses_or_gives_empty_becomes_a_hole_and_is_tri
         assert_eq!(mails, ["INBOX/7/2 b"]);
         assert_eq!(field(&position, "holes"), serde_json::Value::Null);
         bridge.stop().await;
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -290,8 +282,8 @@ async fn without_idle_the_mailbox_is_looked_at() {
 
 #[tokio::test]
 async fn a_server_that_falls_silent_is_a_timeout_with_its_step() {
-    for (word, step) in [("CAPABILITY", "capability"), ("LOGIN", "login"), ("SELECT", "select"), ("UID FETCH", "list")]
-    {
+    let cases = [("CAPABILITY", "capability"), ("LOGIN", "login"), ("SELECT", "select"), ("UID FETCH", "list")];
+    join_all(cases.map(async |(word, step)| {
         let server = Server::start().await;
         server.deliver("a", NEW);
         server.state().silent_on = Some(word);
@@ -301,7 +293,8 @@ async fn a_server_that_falls_silent_is_a_timeout_with_its_step() {
         }
         let fault = bridge.fault().await;
         assert_eq!((fault.reason, fault.step), (Reason::Timeout, step));
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -364,7 +357,7 @@ async fn a_large_mail_is_seen_by_its_size_and_neither_downloaded_nor_moved() {
     let (mails, position) = bridge.accept_mails(2).await;
     assert_eq!(mails, ["INBOX/7/1 too large: 2000", "INBOX/7/2 small"]);
     assert_eq!(field(&position, "next_uid"), 3);
-    until(|| server.state().moved.contains_key(&2)).await;
+    server.until(|| server.state().moved.contains_key(&2)).await;
     bridge.stop().await;
     assert!(!server.commands("UID FETCH").iter().any(|c| c.starts_with("UID FETCH 1 ") && c.contains("BODY")));
     assert_eq!(server.state().mails.keys().collect::<Vec<_>>(), [&1]);
@@ -409,20 +402,21 @@ async fn what_is_not_safe_stays_and_comes_again() {
     assert_eq!(again.batch.items, batch.items);
     assert!(server.state().mails.values().all(|mail| mail.flags.is_empty()));
     again.answer.send(vec![Settled::Accepted, Settled::Refused(Reason::TooDeep)]).expect("a source");
-    until(|| server.state().mails.values().all(|mail| !mail.flags.is_empty())).await;
+    server.until(|| server.state().mails.values().all(|mail| !mail.flags.is_empty())).await;
     bridge.stop().await;
 }
 
 #[tokio::test]
 async fn mails_are_moved_or_deleted_after_the_commit_by_what_the_server_can_do() {
-    for (capabilities, after, left, moved) in [
+    let cases = [
         ("IMAP4rev1 MOVE", "{ move_to = 'Processed' }", 0, 3),
         ("IMAP4rev1 UIDPLUS", "{ move_to = 'Processed' }", 0, 3),
-        ("IMAP4rev1 MOVE", "{ move_to = 'Neu & schön' }", 0, 3),
+        ("IMAP4rev1 MOVE", "{ move_to = 'Neu&schön' }", 0, 3),
         ("IMAP4rev1", "{ move_to = 'Processed' }", 3, 0),
         ("IMAP4rev1 UIDPLUS", "'delete'", 0, 0),
         ("IMAP4rev1", "'delete'", 3, 0),
-    ] {
+    ];
+    join_all(cases.map(async |(capabilities, after, left, moved)| {
         let server = Server::start().await;
         server.state().capabilities = capabilities.to_owned();
         if after.contains("Neu") {
@@ -434,14 +428,64 @@ async fn mails_are_moved_or_deleted_after_the_commit_by_what_the_server_can_do()
         let mut bridge = Bridge::start(&server, &format!("start = 'all'\nafter = {after}\npoll_seconds = 1"), None);
         bridge.accept_mails(3).await;
         // One more look at the mailbox: then all is done that will be done.
-        until(|| server.commands("SELECT").len() == 2).await;
+        server.until(|| server.commands("SELECT").len() == 2).await;
         bridge.stop().await;
         let state = server.state();
         assert_eq!((state.mails.len(), state.moved.len()), (left, moved), "{capabilities}, {after}");
         if after.contains("Neu") {
             assert_eq!(state.folders.len(), 1);
         }
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_tells_no_next_uid_is_asked_for_its_last() {
+    let server = Server::start().await;
+    server.state().says_uid_next = false;
+    server.deliver("a", OLD);
+    server.deliver("b", OLD);
+    let mut bridge = Bridge::start(&server, "", None);
+    let first = bridge.accept().await;
+    assert!(first.items.is_empty());
+    assert_eq!(field(&value(&first), "next_uid"), 3);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_noticed_by_its_next_uid() {
+    let server = Server::start().await;
+    let position = r#"{"uidvalidity":7,"next_uid":900,"started_at":"2026-03-01T00:00:00Z"}"#;
+    server.deliver("old", OLD);
+    server.deliver("new", NEW);
+    let mut bridge = Bridge::start(&server, "", Some(position));
+    let (mails, position) = bridge.accept_mails(1).await;
+    assert_eq!(mails, ["INBOX/7/2 new"]);
+    assert_eq!(field(&position, "next_uid"), 3);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_greeting_says_whether_we_are_welcome() {
+    for (greeting, reason) in [
+        ("* BYE too many connections for pia@acme.example", Reason::Unavailable),
+        ("HTTP/1.1 400 Bad Request", Reason::UnexpectedReply),
+        ("* PREAUTH welcome back", Reason::UnexpectedReply),
+    ] {
+        let server = Server::start().await;
+        server.state().greeting = greeting;
+        let fault = source(&server, "").check().await.expect_err("a fault");
+        assert_eq!((fault.reason, fault.step), (reason, "greeting"));
+        assert!(!fault.detail.contains("acme"), "{}", fault.detail);
     }
+}
+
+#[tokio::test]
+async fn a_position_that_cannot_be_read_is_a_fault_and_not_a_new_start() {
+    let server = Server::start().await;
+    let fault = Bridge::start(&server, "", Some("42")).fault().await;
+    assert_eq!(fault.step, "position");
+    assert_eq!(server.state().connections, 0);
 }
 
 #[tokio::test]

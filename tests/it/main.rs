@@ -3,6 +3,7 @@
 mod architecture;
 mod connectors;
 mod corpus;
+mod extract;
 mod imap;
 mod robustness;
 mod sandbox;

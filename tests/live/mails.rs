@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 
 /// One session as it should end in the ticket.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub(crate) struct Made {
     /// The ticket's number.
-    pub ticket: u64,
+    pub(crate) ticket: u64,
     /// The session's number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Voice or chat.
-    pub voice: bool,
+    pub(crate) voice: bool,
     /// Its shape, from 0.
-    pub shape: usize,
+    pub(crate) shape: usize,
     /// True if there is a second version.
-    pub twice: bool,
+    pub(crate) twice: bool,
 }
 
 /// The shapes of mail.
-pub const SHAPES: usize = 7;
+pub(crate) const SHAPES: usize = 7;
 
 impl Made {
     /// The document of a version: the second has the wrap-up.
-    pub fn document(&self, version: u32) -> Value {
+    pub(crate) fn document(&self, version: u32) -> Value {
         let kind = if self.voice { "Voice Inbound (IVR)" } else { "Messaging Inbound (Web Chat)" };
         let (kind_key, duration_key) =
             if self.voice { ("call_type", "call_duration") } else { ("chat_type", "chat_duration") };
@@ -46,22 +46,22 @@ impl Made {
     }
 
     /// The disposition code of the second version.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         format!("Resolved {}", self.id % 5)
     }
 
     /// Its note: what breaks careless templates.
-    pub fn note(&self) -> String {
+    pub(crate) fn note(&self) -> String {
         format!("Said \"thanks\" to {{{{id}}}} & left; second line of {}", self.id)
     }
 
     /// What `HandleMinutes` must say: minutes, rounded up.
-    pub fn minutes(&self) -> u64 {
+    pub(crate) fn minutes(&self) -> u64 {
         (120 + 60 * (self.id % 7)).div_ceil(60)
     }
 
     /// The mail of a version, CRLF line ends. `copy` makes another mail of the same content.
-    pub fn mail(&self, version: u32, copy: u32) -> Vec<u8> {
+    pub(crate) fn mail(&self, version: u32, copy: u32) -> Vec<u8> {
         let document = self.document(version);
         let json = serde_json::to_string_pretty(&document).expect("JSON");
         let name = format!("metadata-{}.json", self.id);

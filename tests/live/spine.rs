@@ -52,7 +52,6 @@ trust = "anyone"
 connector = "rt"
 base_url = "{rt}"
 token = "{token}"
-rtname = "example"
 
 [destination.tickets.fields]
 session_id = "SessionId"

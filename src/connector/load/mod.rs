@@ -14,7 +14,7 @@ use serde_json_path::JsonPath;
 
 use super::auth::{Scheme, Way};
 use super::email;
-use super::manifest::{Auth, Manifest, Setting, SettingKind, Transport};
+use super::manifest::{Auth, Effect, Manifest, Setting, SettingKind, Transport};
 use super::reply::{Statuses, status_range};
 use super::step::Slot;
 use super::{Connector, whole};
@@ -68,9 +68,9 @@ impl Connector {
             loader.headers(&["http", "headers"], &http.headers)
         });
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
-        let check = manifest.check.as_ref().and_then(|c| loader.inline(&["check", "path"], &c.path, Place::UrlPath));
         let steps = loader.steps();
         let replies = loader.replies();
+        let check = loader.check();
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;
@@ -385,6 +385,24 @@ impl Loader<'_> {
         };
         self.fault(at, "missing_file", message, hint);
         None
+    }
+
+    fn check(&mut self) -> Option<usize> {
+        let id = self.manifest.check.as_ref()?;
+        let steps = &self.manifest.step;
+        let found = steps.iter().position(|s| s.id == *id);
+        match found.and_then(|i| steps.get(i)) {
+            Some(step) if step.effect == Effect::Read => {}
+            Some(_) => {
+                let hint = "name a step with `effect = \"read\"`";
+                self.fault(&["check"], "wrong_effect", format!("`{id}` may change something"), hint);
+            }
+            None => {
+                let known: Vec<&str> = steps.iter().map(|s| s.id.as_str()).collect();
+                self.fault(&["check"], "unknown_step", format!("there is no step `{id}`"), suggest(id, known));
+            }
+        }
+        found
     }
 
     fn email(&mut self) -> Option<email::Mail> {

@@ -81,7 +81,7 @@ impl AfterActions {
             let done = match self.what.clone() {
                 After::Flag => self.store(connection, &set, &flags).await.map(drop),
                 After::Delete => self.delete(connection, &set).await,
-                After::MoveTo(folder) => self.relocate(connection, &set, &mailbox::quoted(&folder)).await,
+                After::MoveTo(folder) => self.relocate(connection, &set, &folder).await,
                 After::Nothing => Ok(()),
             };
             if let Err(fault) = done {
@@ -116,10 +116,10 @@ impl AfterActions {
 
     async fn relocate(&mut self, connection: &mut Connection, set: &str, folder: &str) -> Result<(), Fault> {
         if connection.capabilities().has("MOVE") {
-            let answer = self.into_folder(connection, &format!("UID MOVE {set} {folder}"), folder).await?;
+            let answer = self.with_folder(connection, &format!("UID MOVE {set}"), folder).await?;
             self.went_well(&answer, "move");
         } else if connection.capabilities().has("UIDPLUS") {
-            let answer = self.into_folder(connection, &format!("UID COPY {set} {folder}"), folder).await?;
+            let answer = self.with_folder(connection, &format!("UID COPY {set}"), folder).await?;
             if self.went_well(&answer, "copy") {
                 self.delete(connection, set).await?;
             }
@@ -129,19 +129,21 @@ impl AfterActions {
         Ok(())
     }
 
-    /// Runs a command that needs the folder, which is made if the server says that it is missing.
-    async fn into_folder(&mut self, connection: &mut Connection, command: &str, folder: &str) -> Result<Answer, Fault> {
-        let answer = connection.run("move", command, 0, |_| {}).await?;
+    /// Runs a command whose last argument is the folder, which is made if the server says that it is missing.
+    async fn with_folder(&mut self, connection: &mut Connection, command: &str, folder: &str) -> Result<Answer, Fault> {
+        let name = mailbox::quoted(folder);
+        let command = format!("{command} {name}");
+        let answer = connection.run("move", &command, 0, |_| {}).await?;
         if !answer.try_create || self.created {
             return Ok(answer);
         }
         self.created = true;
-        let made = connection.run("create", &format!("CREATE {folder}"), 0, |_| {}).await?;
+        let made = connection.run("create", &format!("CREATE {name}"), 0, |_| {}).await?;
         if !made.ok {
             return Ok(made);
         }
-        info!("the mailbox {folder} was made, because mails are moved to it after reading");
-        connection.run("move", command, 0, |_| {}).await
+        info!("the mailbox `{folder}` was made, because mails are moved to it after reading");
+        connection.run("move", &command, 0, |_| {}).await
     }
 
     fn went_well(&mut self, answer: &Answer, verb: &str) -> bool {

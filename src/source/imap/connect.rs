@@ -70,9 +70,11 @@ async fn prepare(settings: &Settings, trust: &mut Option<TlsConnector>) -> Resul
     let read = tokio::task::spawn_blocking(move || {
         (secret.reveal(), wanted.then(|| tls::connector(ca_file.as_deref())).transpose())
     });
-    let (password, connector) = read
-        .await
-        .map_err(|_| Fault { reason: Reason::Tls, step: "tls", detail: "reading the authorities failed".to_owned() })?;
+    let (password, connector) = read.await.map_err(|_| Fault {
+        reason: Reason::Tls,
+        step: "tls",
+        detail: "reading the authorities failed".to_owned(),
+    })?;
     if let Some(connector) = connector? {
         *trust = Some(connector);
     }

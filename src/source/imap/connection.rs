@@ -16,6 +16,7 @@ use tokio::io::BufWriter;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::mailbox::quoted;
 use super::wire::{TooLong, Wire, too_long};
 use crate::outcome::Reason;
 use crate::source::Fault;
@@ -248,10 +249,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Opens a mailbox; `name` is quoted.
+    /// Opens a mailbox.
     pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Selected, Fault> {
         let (mut uidvalidity, mut uid_next, mut flags) = (None, None, None);
-        let command = format!("{} {name}", if read_only { "EXAMINE" } else { "SELECT" });
+        let command = format!("{} {}", if read_only { "EXAMINE" } else { "SELECT" }, quoted(name));
         self.exists = 0;
         let answer = self
             .run("select", &command, 0, |response| {
@@ -270,7 +271,7 @@ impl Connection {
         let fault = |reason, detail| Fault { reason, step: "select", detail };
         if !answer.ok {
             let reason = if answer.is_overload() { Reason::Unavailable } else { Reason::NotPermitted };
-            return Err(fault(reason, format!("the server does not open the mailbox {name}: {}", answer.text)));
+            return Err(fault(reason, format!("the server does not open the mailbox `{name}`: {}", answer.text)));
         }
         self.grew = false;
         let Some(uidvalidity) = uidvalidity.filter(|v| *v > 0) else {
@@ -308,7 +309,7 @@ impl Connection {
     pub(super) async fn count(&mut self, name: &str) -> Result<Option<u32>, Fault> {
         use async_imap::imap_proto::StatusAttribute;
         let mut count = None;
-        self.run("status", &format!("STATUS {name} (MESSAGES)"), 0, |response| {
+        self.run("status", &format!("STATUS {} (MESSAGES)", quoted(name)), 0, |response| {
             if let Response::MailboxData(MailboxDatum::Status { status, .. }) = response {
                 count = status.iter().find_map(|attribute| match attribute {
                     StatusAttribute::Messages(messages) => Some(*messages),

@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn a_next_uid_that_went_back_starts_over_too() {
         let kept = first(Start::Now, 42);
-        let place = |uid_next| Cursor::place(Some(&kept), &mailbox(7, uid_next), &Start::All, at("2026-06-01T00:00:00Z")).1;
+        let place =
+            |uid_next| Cursor::place(Some(&kept), &mailbox(7, uid_next), &Start::All, at("2026-06-01T00:00:00Z")).1;
         assert_eq!((place(42), place(60), place(41)), (Origin::Kept, Origin::Kept, Origin::WentBack));
     }
 

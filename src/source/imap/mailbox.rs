@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(quoted("~peter/mail/台北/日本語"), "\"~peter/mail/&U,BTFw-/&ZeVnLIqe-\"");
         assert_eq!(quoted("Tom & Jerry"), "\"Tom &- Jerry\"");
         assert_eq!(quoted("Gelöscht"), "\"Gel&APY-scht\"");
-        assert_eq!(quoted("📬"), "\"&2D3crA-\"");
+        assert_eq!(quoted("📬"), "\"&2D3c7A-\"");
     }
 
     #[test]

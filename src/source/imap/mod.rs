@@ -61,7 +61,7 @@ impl Source for Imap {
 
 async fn look(settings: &Settings) -> Result<String, Fault> {
     let mut connection = connect::open(settings, &mut None).await?;
-    let selected = connection.select(&mailbox::quoted(&settings.mailbox), true).await?;
+    let selected = connection.select(&settings.mailbox, true).await?;
     let mut sentence = format!(
         "logged in; `{}` holds {} message{}; the server offers {}",
         settings.mailbox,
@@ -70,7 +70,7 @@ async fn look(settings: &Settings) -> Result<String, Fault> {
         connection.capabilities().of_interest()
     );
     if let After::MoveTo(folder) = &settings.after
-        && connection.count(&mailbox::quoted(folder)).await?.is_none()
+        && connection.count(folder).await?.is_none()
     {
         sentence.push_str(&format!("; `{folder}` is not there yet and will be made at the first move"));
     }

@@ -119,7 +119,8 @@ impl Plan {
             return None;
         }
         let last = self.from.saturating_add(self.window - 1);
-        let (end, about) = if last < self.uid_next.saturating_sub(1) { (Some(last), self.window) } else { (None, exists) };
+        let (end, about) =
+            if last < self.uid_next.saturating_sub(1) { (Some(last), self.window) } else { (None, exists) };
         self.current = Some(Window::Uids(self.from, end));
         let set = end.map_or_else(|| format!("{}:*", self.from), |end| format!("{}:{end}", self.from));
         Some((set, about.min(exists)))

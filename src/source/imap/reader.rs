@@ -19,7 +19,6 @@ use super::connection::{Connection, Selected};
 use super::cursor::{Cursor, Origin};
 use super::fetch;
 use super::idle::{self, Woken};
-use super::mailbox;
 use super::plan::{Next, Plan, Suspects};
 use super::settings::Settings;
 use crate::outcome::Reason;
@@ -43,8 +42,6 @@ const MOST_HOLES: usize = 1000;
 /// Reads one mailbox until it is told to stop.
 pub(super) struct Reader {
     settings: Settings,
-    /// The mailbox's name as commands need it.
-    name: String,
     started: Timestamp,
     inlet: Inlet,
     stop: CancellationToken,
@@ -101,7 +98,6 @@ impl Reader {
             })
             .transpose()?;
         Ok(Self {
-            name: mailbox::quoted(&settings.mailbox),
             after: AfterActions::new(settings.after.clone()),
             settings,
             started,
@@ -146,7 +142,7 @@ impl Reader {
         let stop = self.stop.clone();
         let opening = async {
             let mut connection = connect::open(&self.settings, trust).await?;
-            let selected = connection.select(&self.name, self.after.read_only()).await?;
+            let selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
             Ok((connection, selected))
         };
         let Some(opened) = unless_stopped(&stop, Duration::ZERO, opening).await else { return Ok(()) };
@@ -154,8 +150,8 @@ impl Reader {
         self.opened = true;
         self.find_place(&selected).await;
         info!(
-            "reads the mailbox {} at {}: {} messages, the next UID is {}; the server offers {}",
-            self.name,
+            "reads the mailbox `{}` at {}: {} messages, the next UID is {}; the server offers {}",
+            self.settings.mailbox,
             self.settings.host,
             selected.exists,
             selected.uid_next,
@@ -184,7 +180,7 @@ impl Reader {
                 Woken::News => with_holes = false,
                 Woken::Due => {
                     // Not NOOP: the numbers are to come from the mailbox, not from what the server remembers.
-                    selected = connection.select(&self.name, self.after.read_only()).await?;
+                    selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
                     self.find_place(&selected).await;
                     with_holes = true;
                 }
@@ -201,18 +197,18 @@ impl Reader {
     async fn find_place(&mut self, selected: &Selected) {
         self.after.opened(selected);
         let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.settings.start, self.started);
-        let name = &self.name;
+        let name = &self.settings.mailbox;
         match origin {
             Origin::Kept => return,
             Origin::First => {}
             Origin::Renumbered => warn!(
-                "the mailbox {name} has new UIDs (UIDVALIDITY {}); it is read again from the start, known mail changes nothing",
+                "the mailbox `{name}` has new UIDs (UIDVALIDITY {}); it is read again from the start, known mail changes nothing",
                 cursor.uidvalidity
             ),
             // A server that is always wrong about its next UID would have us read for ever.
             Origin::WentBack if std::mem::replace(&mut self.went_back, true) => return,
             Origin::WentBack => warn!(
-                "the next UID of the mailbox {name} went back to {}, as after a restored backup; it is read again from the \
+                "the next UID of the mailbox `{name}` went back to {}, as after a restored backup; it is read again from the \
                  start, known mail changes nothing",
                 selected.uid_next
             ),
@@ -255,7 +251,11 @@ impl Reader {
             if let Some((mails, cursor, answers)) = settled
                 && !self.settle(&mails, cursor, &answers)
             {
-                return if stop.is_cancelled() { Ok(Walk::Stopped) } else { made.unwrap_or(Ok(Made::Stopped)).map(|_| Walk::TryAgain) };
+                return if stop.is_cancelled() {
+                    Ok(Walk::Stopped)
+                } else {
+                    made.unwrap_or(Ok(Made::Stopped)).map(|_| Walk::TryAgain)
+                };
             }
             match made.unwrap_or(Ok(Made::Stopped))? {
                 Made::Batch { items, mails } => in_flight = Some(self.send_off(items, mails, plan.cursor.clone())),

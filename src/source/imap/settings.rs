@@ -222,7 +222,11 @@ mod tests {
     #[test]
     fn clear_text_is_only_for_this_machine() {
         for (host, fine) in [("localhost", true), ("127.0.0.1", true), ("::1", true), ("imap.acme.example", false)] {
-            assert_eq!(Settings { host: host.into(), tls: Tls::None, ..read("") }.validate().is_empty(), fine, "{host}");
+            assert_eq!(
+                Settings { host: host.into(), tls: Tls::None, ..read("") }.validate().is_empty(),
+                fine,
+                "{host}"
+            );
         }
     }
 }

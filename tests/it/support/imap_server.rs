@@ -45,6 +45,10 @@ pub(crate) struct State {
     pub(crate) moved: BTreeMap<u32, String>,
     pub(crate) folders: Vec<String>,
     pub(crate) tricks: BTreeMap<u32, Trick>,
+    /// False: SELECT does not tell the next UID.
+    pub(crate) says_uid_next: bool,
+    /// What is said instead of a greeting.
+    pub(crate) greeting: &'static str,
     /// Commands that begin so are never answered.
     pub(crate) silent_on: Option<&'static str>,
     pub(crate) commands: Vec<String>,
@@ -55,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     state: Arc<Mutex<State>>,
     arrivals: watch::Sender<u32>,
+    /// Counts the steps of all connections, so that a test can wait for one.
+    steps: watch::Receiver<u32>,
     listener: tokio::task::JoinHandle<()>,
 }
 
@@ -78,21 +84,25 @@ impl Server {
             moved: BTreeMap::new(),
             folders: vec!["Processed".to_owned()],
             tricks: BTreeMap::new(),
+            says_uid_next: true,
+            greeting: "* OK ready",
             silent_on: None,
             commands: Vec::new(),
             connections: 0,
         }));
         let (arrivals, arrived) = watch::channel(0);
+        let (stepped, steps) = watch::channel(0);
         let shared = state.clone();
         let listener = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("a socket");
                 shared.lock().expect("state").connections += 1;
-                let peer = Peer::new(stream, shared.clone(), arrived.clone());
+                let peer = Peer::new(stream, shared.clone(), arrived.clone(), stepped.clone());
                 // The end of a connection is no error of the server's.
                 tokio::spawn(async move { peer.serve().await.unwrap_or(()) });
             }
         });
-        Self { port, state, arrivals, listener }
+        Self { port, state, arrivals, steps, listener }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -111,6 +121,21 @@ impl Server {
         uid
     }
 
+    /// Waits until something is so: the source acts after the commit without a sign to the test.
+    pub(crate) async fn until(&self, mut so: impl FnMut() -> bool) {
+        let mut steps = self.steps.clone();
+        let wait = async {
+            loop {
+                steps.borrow_and_update();
+                if so() {
+                    return;
+                }
+                steps.changed().await.expect("a server that runs");
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("it in time");
+    }
+
     /// The commands that begin with this word, in order.
     pub(crate) fn commands(&self, word: &str) -> Vec<String> {
         self.state().commands.iter().filter(|command| command.starts_with(word)).cloned().collect()
@@ -122,6 +147,7 @@ struct Peer {
     write: OwnedWriteHalf,
     state: Arc<Mutex<State>>,
     arrived: watch::Receiver<u32>,
+    stepped: watch::Sender<u32>,
     /// What the peer believes to be in the mailbox.
     told: usize,
 }
@@ -129,9 +155,14 @@ struct Peer {
 type Io = std::io::Result<()>;
 
 impl Peer {
-    fn new(stream: TcpStream, state: Arc<Mutex<State>>, arrived: watch::Receiver<u32>) -> Self {
+    fn new(
+        stream: TcpStream,
+        state: Arc<Mutex<State>>,
+        arrived: watch::Receiver<u32>,
+        stepped: watch::Sender<u32>,
+    ) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, state, arrived, told: 0 }
+        Self { read: BufReader::new(read), write, state, arrived, stepped, told: 0 }
     }
 
     fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
@@ -139,6 +170,7 @@ impl Peer {
     }
 
     async fn say(&mut self, text: impl AsRef<[u8]>) -> Io {
+        self.stepped.send_modify(|count| *count += 1);
         self.write.write_all(text.as_ref()).await?;
         self.write.write_all(b"\r\n").await
     }
@@ -152,7 +184,8 @@ impl Peer {
     }
 
     async fn serve(mut self) -> Io {
-        self.say("* OK ready").await?;
+        let greeting = self.with(|state| state.greeting);
+        self.say(greeting).await?;
         loop {
             let line = self.line().await?;
             let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
@@ -253,7 +286,9 @@ impl Peer {
         self.say(format!("* {count} EXISTS")).await?;
         self.say("* OK [PERMANENTFLAGS (\\Seen \\Flagged \\Deleted \\*)] kept").await?;
         self.say(format!("* OK [UIDVALIDITY {uidvalidity}] valid")).await?;
-        self.say(format!("* OK [UIDNEXT {uid_next}] next")).await?;
+        if self.with(|state| state.says_uid_next) {
+            self.say(format!("* OK [UIDNEXT {uid_next}] next")).await?;
+        }
         Ok(format!("OK [READ-{}] opened", if read_only { "ONLY" } else { "WRITE" }))
     }
 

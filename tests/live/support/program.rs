@@ -14,6 +14,7 @@ use super::until;
 /// A folder with a `mail2crm.toml`, where the program is run; removed at the end.
 pub(crate) struct Site {
     folder: TempDir,
+    environment: Mutex<Vec<(String, String)>>,
 }
 
 /// A program that runs; killed when it is dropped.
@@ -31,7 +32,7 @@ impl Site {
     }
 
     /// Sets a variable of the environment for the commands to come.
-    pub fn set(&self, name: &str, value: &str) {
+    pub(crate) fn set(&self, name: &str, value: &str) {
         self.environment.lock().expect("no panic while it is held").push((name.to_owned(), value.to_owned()));
     }
 

@@ -1,0 +1,84 @@
+//! Every `fixtures/mail/*.eml` gives what its `.expected.json` says: the object that `extract` prints.
+//! `BLESS=1` rewrites the expected files; read the difference before you commit it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mail2crm::message::{Limits, parse};
+use mail2crm::session::extract::{extract, to_extract_json};
+use mail2crm::session::profile::Profile;
+use serde_json::{Value, json};
+
+fn mails() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mail");
+    let mut all: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the folder of mails")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "eml"))
+        .collect();
+    all.sort();
+    all
+}
+
+fn report(path: &Path, raw: &[u8]) -> Value {
+    let limits = Limits::default();
+    let message = parse::parse(raw, &limits);
+    let extraction = extract(&message, "default", Profile::builtin(), &limits);
+    let trust = json!({ "verdict": "none", "by": null, "domain": null });
+    let input = path.file_name().and_then(|n| n.to_str()).expect("a name");
+    to_extract_json(input, message.message_id.as_deref(), &extraction, &trust)
+}
+
+#[test]
+fn every_mail_gives_what_is_expected_of_it() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    let mails = mails();
+    assert!(mails.len() >= 28, "{} mails", mails.len());
+    for path in mails {
+        let got = report(&path, &fs::read(&path).expect("a mail"));
+        let expected_path = path.with_extension("expected.json");
+        if bless {
+            let text = serde_json::to_string_pretty(&got).expect("JSON") + "\n";
+            fs::write(&expected_path, text).expect("write");
+            continue;
+        }
+        let expected: Value = fs::read_to_string(&expected_path)
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        if got != expected {
+            let text = serde_json::to_string_pretty(&got).expect("JSON");
+            wrong.push(format!("{}: got\n{text}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} mails differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_mail_with_bare_line_feeds_says_the_same() {
+    for path in mails() {
+        let raw = fs::read(&path).expect("a mail");
+        let bare: Vec<u8> = raw.iter().copied().filter(|b| *b != b'\r').collect();
+        let crlf: Vec<u8> = bare.iter().flat_map(|b| if *b == b'\n' { vec![b'\r', b'\n'] } else { vec![*b] }).collect();
+        // A file that is sent as it is may hold the line ends in its values; these mails don't.
+        assert_eq!(report(&path, &bare)["outcome"], report(&path, &crlf)["outcome"], "{}", path.display());
+    }
+}
+
+#[test]
+fn a_damaged_mail_never_panics() {
+    for path in mails() {
+        let raw = fs::read(&path).expect("a mail");
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..24 {
+            report(&path, &raw[..rng.usize(..=raw.len())]);
+            let mut flipped = raw.clone();
+            for _ in 0..8 {
+                let at = rng.usize(..flipped.len());
+                flipped[at] = rng.u8(..);
+            }
+            report(&path, &flipped);
+        }
+    }
+}

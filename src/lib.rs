@@ -24,6 +24,8 @@
 //! The order of the modules below is the law: a module names only those above it, and one edge never
 //! names another edge (`tests/it/architecture.rs`).
 
+#![cfg_attr(test, recursion_limit = "256")]
+
 // ── words (no I/O but the reading of a secret, no async)
 pub mod outcome;
 pub mod diagnostic;

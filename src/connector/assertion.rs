@@ -41,7 +41,7 @@ pub(crate) struct Assertion {
 #[derive(Debug)]
 pub(crate) enum Test {
     Present(bool),
-    Equals(Inline),
+    Equals(Box<Inline>),
     SomeMatch(Regex),
     NoneMatch(Regex),
 }

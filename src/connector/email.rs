@@ -42,7 +42,7 @@ pub(crate) struct Mail {
 #[derive(Debug)]
 pub(crate) enum Subject {
     File(String),
-    Inline(Inline),
+    Inline(Box<Inline>),
 }
 
 /// A mail to be sent.

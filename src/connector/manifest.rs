@@ -344,7 +344,8 @@ pub struct Step {
     pub id: String,
     /// What it does to the record.
     pub effect: Effect,
-    /// Inline template: sent unless it comes out empty or `false`.
+    /// Inline template: sent unless it comes out empty or `false`. If it uses the captures of an `orphanable`
+    /// step that no other step needed, the step is not sent.
     #[serde(default)]
     pub when: Option<String>,
     /// Inline template: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.

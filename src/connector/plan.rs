@@ -186,6 +186,7 @@ impl<'a> Run<'a> {
     }
 
     /// The next request, or the end. Asked again without an answer, it says the same.
+    #[expect(clippy::should_implement_trait, reason = "an answer has to come in between: this is no iterator")]
     pub fn next(&mut self) -> Next {
         if let Some(pending) = &self.pending {
             return Next::Send(pending.prepared.clone());
@@ -588,10 +589,12 @@ pub(super) struct Prelude {
 /// Checks the record id and gathers the data of one delivery.
 pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
     let connector = &destination.connector;
-    let Some(record) = inputs.record.filter(|r| !r.is_empty()) else {
+    let required = connector.manifest.record.required;
+    let record = inputs.record.unwrap_or_default();
+    if required && record.is_empty() {
         return Err(Verdict::new(Class::Dead, Reason::NoRecordId, "the session names no record"));
-    };
-    if let Some(said) = connector.refuses_record(record).filter(|_| connector.manifest.record.required) {
+    }
+    if let Some(said) = connector.refuses_record(record).filter(|_| required) {
         return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
     }
     let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
@@ -600,8 +603,9 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
     let warning = (!fits).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
-    let same = inputs.session.record_id.as_deref() == Some(record);
-    let owned = (!same).then(|| Session { record_id: Some(record.to_owned()), ..inputs.session.clone() });
+    let given = inputs.record.filter(|r| !r.is_empty());
+    let same = inputs.session.record_id.as_deref() == given;
+    let owned = (!same).then(|| Session { record_id: given.map(str::to_owned), ..inputs.session.clone() });
     let session = owned.as_ref().unwrap_or(inputs.session);
     let context =
         destination.context(session, inputs.document, inputs.version, &marker, fits).map_err(template_failed)?;

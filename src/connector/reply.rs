@@ -218,11 +218,12 @@ pub(crate) fn judge(
             }
         }
         None => match of_http_status(status) {
-            v if v.class == Class::Ok => Verdict::new(
-                Class::Retry,
-                Reason::UnexpectedReply,
-                format!("HTTP status {status} is not expected here"),
-            ),
+            v if v.class == Class::Ok && step.reads_json() && answer.json().is_none() => not_the_interface(answer),
+            // A yes of another kind than the manifest knows: something was done, but what?
+            v if v.class == Class::Ok => {
+                let said = format!("HTTP status {status} is not expected here");
+                Verdict::new(Class::Retry, Reason::UnexpectedReply, said).uncertain()
+            }
             verdict => verdict,
         },
     };

@@ -10,7 +10,7 @@ use crate::record::{Context, Inline, RenderFault};
 /// An inline template of the manifest, or a setting in which the operator wrote one.
 #[derive(Debug)]
 pub(crate) enum Slot {
-    Inline(Inline),
+    Inline(Box<Inline>),
     Setting(String),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Part {
 
 #[derive(Debug)]
 pub(crate) enum PartContent {
-    Inline(Inline),
+    Inline(Box<Inline>),
     Json(String),
     Text(String),
     File(Artifact),
@@ -98,6 +98,13 @@ impl Step {
     /// True if it only reads, or leaves nothing that stays: sent when a later step needs its captures.
     pub(crate) fn on_demand(&self) -> bool {
         matches!(self.effect, Effect::Read | Effect::Orphanable) && self.verifies.is_none()
+    }
+
+    /// True if a good answer has a JSON body.
+    pub(crate) fn reads_json(&self) -> bool {
+        self.expect.reads_body()
+            || self.found.is_some()
+            || self.captures.iter().any(|c| c.path.is_some() && !c.optional)
     }
 
     /// What it does to the record, with this method and these settings.

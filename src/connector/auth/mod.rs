@@ -34,9 +34,9 @@ pub(crate) struct Scheme {
 #[derive(Debug)]
 pub(crate) enum Way {
     None,
-    Basic { user: Inline, password: String },
+    Basic { user: Box<Inline>, password: String },
     Bearer { token: String },
-    Header { name: Inline, prefix: Inline, value: String },
+    Header { name: Box<Inline>, prefix: Box<Inline>, value: String },
 }
 
 /// The way that a destination's settings chose, its templates rendered.

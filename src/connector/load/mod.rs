@@ -278,7 +278,7 @@ impl Loader<'_> {
             self.slots.insert(name.to_owned(), place);
             return Some(Slot::Setting(name.to_owned()));
         }
-        self.inline(at, text, place).map(Slot::Inline)
+        self.inline(at, text, place).map(|t| Slot::Inline(Box::new(t)))
     }
 
     fn headers(&mut self, at: At<'_>, headers: &BTreeMap<String, String>) -> Vec<(String, Slot)> {
@@ -314,7 +314,7 @@ impl Loader<'_> {
             Auth::Basic { when, user, password } => {
                 self.setting_of_kind(p!("password"), password, SettingKind::Secret);
                 let user = self.inline(p!("user"), user, Place::Header);
-                (when, user.map(|user| Way::Basic { user, password: password.clone() }))
+                (when, user.map(|user| Way::Basic { user: Box::new(user), password: password.clone() }))
             }
             Auth::Bearer { when, token } => {
                 self.setting_of_kind(p!("token"), token, SettingKind::Secret);
@@ -325,7 +325,14 @@ impl Loader<'_> {
                 let name = self.inline(p!("name"), name, Place::Header);
                 let prefix = self.inline(p!("prefix"), prefix, Place::Text);
                 let way = name.zip(prefix);
-                (when, way.map(|(name, prefix)| Way::Header { name, prefix, value: value.clone() }))
+                (
+                    when,
+                    way.map(|(name, prefix)| Way::Header {
+                        name: Box::new(name),
+                        prefix: Box::new(prefix),
+                        value: value.clone(),
+                    }),
+                )
             }
         };
         let when = when.as_ref().and_then(|w| self.inline(p!("when"), w, Place::Leaf));
@@ -405,7 +412,7 @@ impl Loader<'_> {
         let subject = if mail.subject.ends_with(".hbs") {
             self.template_file(&["email", "subject"], &mail.subject, ".hbs").map(email::Subject::File)
         } else {
-            self.inline(&["email", "subject"], &mail.subject, Place::Text).map(email::Subject::Inline)
+            self.inline(&["email", "subject"], &mail.subject, Place::Text).map(|t| email::Subject::Inline(Box::new(t)))
         };
         let text = self.template_file(&["email", "body_text"], &mail.body_text, ".txt.hbs");
         let html = mail.body_html.as_ref().map(|h| self.template_file(&["email", "body_html"], h, ".html.hbs"));

@@ -132,7 +132,9 @@ impl Loader<'_> {
                     let n = n.to_string();
                     let at = |key| ["step", i, "body", "parts", n.as_str(), key];
                     let content = match (&part.text, &part.template, part.file) {
-                        (Some(text), None, None) => PartContent::Inline(self.inline(&at("text"), text, Place::Text)?),
+                        (Some(text), None, None) => {
+                            PartContent::Inline(Box::new(self.inline(&at("text"), text, Place::Text)?))
+                        }
                         (None, Some(name), None) if name.ends_with(".json") => {
                             PartContent::Json(self.template_file(&at("template"), name, ".json")?)
                         }
@@ -191,7 +193,9 @@ impl Loader<'_> {
             let path = self.json_path(&at("path"), &assertion.path);
             let test = match (assertion.present, &assertion.equals, &assertion.some_match, &assertion.none_match) {
                 (Some(wanted), None, None, None) => Some(Test::Present(wanted)),
-                (None, Some(text), None, None) => self.inline(&at("equals"), text, Place::Text).map(Test::Equals),
+                (None, Some(text), None, None) => {
+                    self.inline(&at("equals"), text, Place::Text).map(|t| Test::Equals(Box::new(t)))
+                }
                 (None, None, Some(regex), None) => self.regex(&at("some_match"), regex).map(Test::SomeMatch),
                 (None, None, None, Some(regex)) => self.regex(&at("none_match"), regex).map(Test::NoneMatch),
                 _ => {

@@ -13,9 +13,10 @@ fn folder(files: &[(&str, &str)]) -> Folder {
 }
 
 fn told(faults: &Diagnostics) -> String {
-    let lines = faults.sorted().into_iter().map(|d| {
-        format!("{}:{} {} {} | {}", d.file, d.line, d.code, d.message, d.hint.as_deref().unwrap_or("-"))
-    });
+    let lines = faults
+        .sorted()
+        .into_iter()
+        .map(|d| format!("{}:{} {} {} | {}", d.file, d.line, d.code, d.message, d.hint.as_deref().unwrap_or("-")));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -62,8 +63,9 @@ method = "GET"
 capture = {{ x = {{ path = "$.x" }} }}
 "#
     );
-    let faults = Connector::load(&folder(&[("connector.toml", &manifest), ("update.json", "{ \"a\": \"{{nope}}\" }")]), None)
-        .expect_err("faults");
+    let faults =
+        Connector::load(&folder(&[("connector.toml", &manifest), ("update.json", "{ \"a\": \"{{nope}}\" }")]), None)
+            .expect_err("faults");
     let text = told(&faults);
     for expected in [
         "bad_setting `values` goes with",
@@ -92,7 +94,9 @@ capture = {{ x = {{ path = "$.x" }} }}
 
 #[test]
 fn unknown_words_of_a_manifest_have_suggestions() {
-    let manifest = format!("{HEAD}[[step]]\nid = \"a\"\nefect = \"read\"\neffect = \"raed\"\nmethod = \"GET\"\nbody = {{ kind = \"jsn\" }}\n");
+    let manifest = format!(
+        "{HEAD}[[step]]\nid = \"a\"\nefect = \"read\"\neffect = \"raed\"\nmethod = \"GET\"\nbody = {{ kind = \"jsn\" }}\n"
+    );
     let faults = Connector::load(&folder(&[("connector.toml", &manifest)]), None).expect_err("faults");
     let text = told(&faults);
     for expected in ["unknown key `efect`", "did you mean `effect`?", "`raed`", "did you mean `read`?", "`jsn`"] {

@@ -258,9 +258,13 @@ fn after_an_unclear_result_the_marker_decides() {
     let (destination, session) = (destination(), session());
     let run = Run::new(&destination, inputs(&session, &[], true));
     let marker = run.marker().to_owned();
-    let (steps, _, report) = play(run, |p| {
-        if p.step == "seen" { reply(200, json!([{ "text": format!("x {marker} y") }])) } else { good(p) }
-    });
+    let (steps, _, report) =
+        play(
+            run,
+            |p| {
+                if p.step == "seen" { reply(200, json!([{ "text": format!("x {marker} y") }])) } else { good(p) }
+            },
+        );
     assert_eq!(steps, ["ticket", "upload", "update", "seen", "tag"]);
     assert!(report.applied.iter().any(|(s, d)| s == "note" && !d.is_empty()));
     let (steps, ..) = play(Run::new(&destination, inputs(&session, &[], true)), good);
@@ -278,9 +282,8 @@ fn what_must_happen_once_is_left_to_a_person_unless_it_can_not_have_happened() {
     let session = session();
     let run = Run::new(&destination, inputs(&session, &[], true));
     let marker = run.marker().to_owned();
-    let (steps, _, report) = play(run, |p| {
-        if p.step == "seen" { reply(200, json!([{ "text": marker.clone() }])) } else { good(p) }
-    });
+    let (steps, _, report) =
+        play(run, |p| if p.step == "seen" { reply(200, json!([{ "text": marker.clone() }])) } else { good(p) });
     assert!(!steps.contains(&"audit".to_owned()), "{steps:?}");
     assert_eq!((report.class, report.reason, report.uncertain), (Class::Dead, Reason::Uncertain, true));
     // The note is not there, so the audit, which comes after it, was never tried.
@@ -326,7 +329,12 @@ fn another_origin_is_allowed_by_its_pattern_and_gets_no_credentials() {
     let body = store.body.as_ref().expect("a body");
     assert!(body.content_type.starts_with("multipart/form-data; boundary=m2c-"), "{}", body.content_type);
     let text = String::from_utf8_lossy(&body.bytes);
-    assert!(text.contains("name=\"file\"; filename=\"metadata-voice-7.json\"\r\nContent-Type: application/json\r\n\r\n{\"id\":7}\r\n"), "{text}");
+    assert!(
+        text.contains(
+            "name=\"file\"; filename=\"metadata-voice-7.json\"\r\nContent-Type: application/json\r\n\r\n{\"id\":7}\r\n"
+        ),
+        "{text}"
+    );
     assert_eq!(report.class, Class::Ok);
     for bad in ["https://a.store.example.evil.example", "http://127.0.0.1"] {
         let (_, sent, report) = play(Run::new(&destination, inputs(&session, &[], false)), at(bad));

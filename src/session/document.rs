@@ -405,9 +405,8 @@ impl<'d> Reader<'d> {
             self.from.push(("channel", type_key.unwrap_or_default()));
             return channel;
         }
-        let by_duration = said
-            .or_else(|| has(Slot::ChatDuration, Channel::Chat))
-            .or_else(|| has(Slot::CallDuration, Channel::Voice));
+        let by_duration =
+            said.or_else(|| has(Slot::ChatDuration, Channel::Chat)).or_else(|| has(Slot::CallDuration, Channel::Voice));
         if let Some((channel, key)) = by_duration {
             self.from.push(("channel", key.to_owned()));
             return channel;

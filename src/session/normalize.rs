@@ -39,7 +39,10 @@ pub fn digits(value: &Value) -> Option<String> {
         }
         Value::String(s) => {
             let s = s.trim().trim_start_matches('#').trim_start();
-            let s = ["call-", "chat-", "voice-", "Call-", "Chat-", "Voice-"].iter().find_map(|p| s.strip_prefix(p)).unwrap_or(s);
+            let s = ["call-", "chat-", "voice-", "Call-", "Chat-", "Voice-"]
+                .iter()
+                .find_map(|p| s.strip_prefix(p))
+                .unwrap_or(s);
             (!s.is_empty() && s.len() <= 40 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.to_owned())
         }
         _ => None,
@@ -97,9 +100,10 @@ fn whole(float: f64) -> Option<i64> {
 pub fn seconds(value: &Value) -> Read<i64> {
     match value {
         Value::Null => Read::Empty,
-        Value::Number(n) => {
-            n.as_i64().or_else(|| n.as_f64().filter(|f| f.is_finite() && f.abs() < 9e15).map(|f| f.round() as i64)).into()
-        }
+        Value::Number(n) => n
+            .as_i64()
+            .or_else(|| n.as_f64().filter(|f| f.is_finite() && f.abs() < 9e15).map(|f| f.round() as i64))
+            .into(),
         Value::String(s) if s.trim().is_empty() => Read::Empty,
         Value::String(s) => seconds_in(s.trim()).into(),
         _ => Read::Odd,
@@ -169,7 +173,9 @@ pub fn boolean(value: &Value) -> Read<bool> {
         },
         Value::String(s) => match s.trim().to_ascii_lowercase().as_str() {
             "" => Read::Empty,
-            "true" | "yes" | "y" | "1" | "on" | "t" | "verified" | "succeeded" | "success" | "passed" => Read::Value(true),
+            "true" | "yes" | "y" | "1" | "on" | "t" | "verified" | "succeeded" | "success" | "passed" => {
+                Read::Value(true)
+            }
             "false" | "no" | "n" | "0" | "off" | "f" | "not verified" | "unverified" | "failed" => Read::Value(false),
             _ => Read::Odd,
         },
@@ -262,9 +268,21 @@ mod tests {
     #[test]
     fn durations_are_read_in_every_dress() {
         for (value, expected) in [
-            (json!(245), 245), (json!("245"), 245), (json!("245 seconds"), 245), (json!("245s"), 245), (json!("245 sec."), 245),
-            (json!("4:05"), 245), (json!("00:04:05"), 245), (json!("1:02:03"), 3723), (json!("4m 5s"), 245), (json!("4 min 5 sec"), 245),
-            (json!("4 minutes and 5 seconds"), 245), (json!("PT4M5S"), 245), (json!("1h 2m 3s"), 3723), (json!(21.5), 22), (json!("245.0"), 245),
+            (json!(245), 245),
+            (json!("245"), 245),
+            (json!("245 seconds"), 245),
+            (json!("245s"), 245),
+            (json!("245 sec."), 245),
+            (json!("4:05"), 245),
+            (json!("00:04:05"), 245),
+            (json!("1:02:03"), 3723),
+            (json!("4m 5s"), 245),
+            (json!("4 min 5 sec"), 245),
+            (json!("4 minutes and 5 seconds"), 245),
+            (json!("PT4M5S"), 245),
+            (json!("1h 2m 3s"), 3723),
+            (json!(21.5), 22),
+            (json!("245.0"), 245),
         ] {
             assert_eq!(seconds(&value), Read::Value(expected), "{value}");
         }
@@ -277,9 +295,17 @@ mod tests {
     #[test]
     fn times_are_read_in_every_dress() {
         for text in [
-            "2026-02-17T10:02:11.000-06:00", "2026-02-17 10:02:11 -0600", "2026-02-17 16:02:11 UTC", "2026-02-17T16:02:11Z",
-            "2026-02-17 16:02:11", "Tue, 17 Feb 2026 10:02:11 -0600", "2026-02-17T10:02:11.000-06:00>", "1771344131", "1771344131000",
-            "2026-02-17 10:02:11 GMT-06:00", "2026-02-17T10:02:11-0600",
+            "2026-02-17T10:02:11.000-06:00",
+            "2026-02-17 10:02:11 -0600",
+            "2026-02-17 16:02:11 UTC",
+            "2026-02-17T16:02:11Z",
+            "2026-02-17 16:02:11",
+            "Tue, 17 Feb 2026 10:02:11 -0600",
+            "2026-02-17T10:02:11.000-06:00>",
+            "1771344131",
+            "1771344131000",
+            "2026-02-17 10:02:11 GMT-06:00",
+            "2026-02-17T10:02:11-0600",
         ] {
             let Read::Value(time) = time(&json!(text)) else { panic!("{text}") };
             assert_eq!(time.instant.to_string(), "2026-02-17T16:02:11Z", "{text}");

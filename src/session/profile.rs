@@ -279,7 +279,8 @@ impl Profile {
         for (number, field) in self.fields.iter().enumerate() {
             let Some(slot) = Slot::from_name(&field.key) else {
                 let message = format!("`{}` is no field of a session", field.key);
-                faults.push(at_word(file, &field.key, "unknown_field", message).hint(suggest(&field.key, known.clone())));
+                faults
+                    .push(at_word(file, &field.key, "unknown_field", message).hint(suggest(&field.key, known.clone())));
                 continue;
             };
             for key in std::iter::once(&field.key).chain(&field.keys) {
@@ -297,7 +298,12 @@ impl Profile {
                 index.longest_label = index.longest_label.max(text.chars().count());
                 let before = index.labels.insert(folded, Label { weak, ..label });
                 if before.is_some_and(|b| b.field != number) {
-                    faults.push(at_word(file, text, "repeated_label", format!("the label `{text}` belongs to two fields")));
+                    faults.push(at_word(
+                        file,
+                        text,
+                        "repeated_label",
+                        format!("the label `{text}` belongs to two fields"),
+                    ));
                 }
             }
         }
@@ -325,8 +331,11 @@ impl Profile {
         for word in &self.status.words {
             index.statuses.insert(fold(word), word.clone());
         }
-        let permissions =
-            [(&self.permission.granted, "granted"), (&self.permission.denied, "denied"), (&self.permission.not_asked, "not_asked")];
+        let permissions = [
+            (&self.permission.granted, "granted"),
+            (&self.permission.denied, "denied"),
+            (&self.permission.not_asked, "not_asked"),
+        ];
         for (spellings, name) in permissions {
             for spelling in spellings {
                 index.permissions.insert(fold(spelling), name);
@@ -340,8 +349,13 @@ impl Profile {
                     }
                 }
                 None => faults.push(
-                    at_word(file, key, "unknown_field", format!("`{key}` in `signature.keys` is no field of a session"))
-                        .hint(suggest(key, known.clone())),
+                    at_word(
+                        file,
+                        key,
+                        "unknown_field",
+                        format!("`{key}` in `signature.keys` is no field of a session"),
+                    )
+                    .hint(suggest(key, known.clone())),
                 ),
             }
         }
@@ -420,15 +434,19 @@ impl Profile {
     /// True if a file of this name must hold a session.
     pub fn promises_session(&self, file_name: &str) -> bool {
         let name = file_name.to_ascii_lowercase();
-        self.files.metadata.iter().any(|p| name_fits(&name, p).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ', '('])))
+        self.files
+            .metadata
+            .iter()
+            .any(|p| name_fits(&name, p).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ', '('])))
     }
 
     /// True if a file of this name is a transcript.
     pub fn is_transcript(&self, file_name: &str) -> bool {
         let name = file_name.to_ascii_lowercase();
-        self.files.transcript.iter().any(|p| {
-            if p.contains("{id}") { name_fits(&name, p).is_some() } else { name.contains(p.as_str()) }
-        })
+        self.files
+            .transcript
+            .iter()
+            .any(|p| if p.contains("{id}") { name_fits(&name, p).is_some() } else { name.contains(p.as_str()) })
     }
 }
 
@@ -485,13 +503,46 @@ mod tests {
     fn every_label_of_the_vendors_page_has_a_field() {
         let mut scratch = String::new();
         for label in [
-            "Lang", "Session ID", "Session type", "Session status", "Created", "Queued", "Assigned", "Connected", "Ended", "Scheduled",
-            "Updated", "Handle time (call or chat duration)", "Hold duration or Hold time", "Hold time", "Answer type", "OutTicket ID",
-            "OutTicket URL", "Recording permission", "Recording URL", "Support phone number", "Outbound number", "Menu path",
-            "Menu path ID", "Queue priority", "CSAT Rating", "Comment", "SmartActions | Verification status",
-            "SmartActions | Photos and screenshots uploaded", "SmartActions | Video files uploaded", "SmartActions | Text input",
-            "Selected menu and menu path", "Agent info", "Transfer information", "Deflection information",
-            "Disposition Codes and Notes", "In call SMS", "Wait time SMS", "Participants", "Handle time (seconds)", "out_ticket_id",
+            "Lang",
+            "Session ID",
+            "Session type",
+            "Session status",
+            "Created",
+            "Queued",
+            "Assigned",
+            "Connected",
+            "Ended",
+            "Scheduled",
+            "Updated",
+            "Handle time (call or chat duration)",
+            "Hold duration or Hold time",
+            "Hold time",
+            "Answer type",
+            "OutTicket ID",
+            "OutTicket URL",
+            "Recording permission",
+            "Recording URL",
+            "Support phone number",
+            "Outbound number",
+            "Menu path",
+            "Menu path ID",
+            "Queue priority",
+            "CSAT Rating",
+            "Comment",
+            "SmartActions | Verification status",
+            "SmartActions | Photos and screenshots uploaded",
+            "SmartActions | Video files uploaded",
+            "SmartActions | Text input",
+            "Selected menu and menu path",
+            "Agent info",
+            "Transfer information",
+            "Deflection information",
+            "Disposition Codes and Notes",
+            "In call SMS",
+            "Wait time SMS",
+            "Participants",
+            "Handle time (seconds)",
+            "out_ticket_id",
         ] {
             assert!(Profile::builtin().label(label, &mut scratch).is_some(), "{label}");
         }
@@ -543,11 +594,18 @@ mod tests {
     #[test]
     fn faults_of_a_profile_have_a_place() {
         let good = include_str!("../../templates/_profiles/ccaip.toml");
-        let bad = good.replace("key = \"deflection\"", "key = \"deflecton\"").replace("vendor = \"Lang\"", "vendor = \"OutTicket ID\"");
+        let bad = good
+            .replace("key = \"deflection\"", "key = \"deflecton\"")
+            .replace("vendor = \"Lang\"", "vendor = \"OutTicket ID\"");
         let faults = Profile::from_toml(&SourceFile::new("p.toml", bad)).expect_err("two faults");
         let text = faults.render();
-        assert!(text.contains("did you mean `deflection`?") && text.contains("`OutTicket ID` belongs to two fields"), "{text}");
+        assert!(
+            text.contains("did you mean `deflection`?") && text.contains("`OutTicket ID` belongs to two fields"),
+            "{text}"
+        );
         let typo = good.replace("[signature]", "[signatur]");
-        assert!(Profile::from_toml(&SourceFile::new("p.toml", typo)).expect_err("a fault").render().contains("p.toml:"));
+        assert!(
+            Profile::from_toml(&SourceFile::new("p.toml", typo)).expect_err("a fault").render().contains("p.toml:")
+        );
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn get<'d>(object: &'d Map<String, Value>, name: &str) -> Option<(&'d
         }
         object.iter().find(|(key, _)| {
             key.bytes().any(|b| b.is_ascii_uppercase()) && {
-                let plain = |s: &str| s.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+                let plain =
+                    |s: &str| s.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
                 plain(key) == plain(name)
             }
         })
@@ -103,7 +104,9 @@ pub(super) fn media(value: &Value) -> Option<Media> {
             url: text(o, "url").or_else(|| text(o, "media_url")),
         })
         .filter(|m| *m != Media::default()),
-        Value::String(url) if url.contains("://") => Some(Media { url: Some(url.trim().to_owned()), ..Media::default() }),
+        Value::String(url) if url.contains("://") => {
+            Some(Media { url: Some(url.trim().to_owned()), ..Media::default() })
+        }
         _ => None,
     }
 }
@@ -142,7 +145,9 @@ pub(super) fn texts(value: &Value) -> Option<String> {
 pub(super) fn drop_links(value: &mut Value) {
     match value {
         Value::Object(o) => {
-            o.retain(|key, v| !(key.to_ascii_lowercase().contains("url") || v.as_str().is_some_and(|s| s.contains("://"))));
+            o.retain(|key, v| {
+                !(key.to_ascii_lowercase().contains("url") || v.as_str().is_some_and(|s| s.contains("://")))
+            });
             o.values_mut().for_each(drop_links);
         }
         Value::Array(items) => {

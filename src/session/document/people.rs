@@ -228,8 +228,12 @@ fn disposition(o: &Map<String, Value>, cast: &Cast) -> Option<Disposition> {
     let user = leg.and_then(|(_, user, _)| user.clone()).or_else(|| nested::text(o, "user_id"));
     let name = leg
         .and_then(|(.., name)| name.clone())
-        .or_else(|| cast.legs.iter().find(|(_, u, n)| u.is_some() && *u == user && n.is_some()).and_then(|(.., n)| n.clone()))
-        .or_else(|| cast.agents.iter().find(|a| !a.is_virtual && a.id.is_some() && a.id == user).and_then(|a| a.name.clone()));
+        .or_else(|| {
+            cast.legs.iter().find(|(_, u, n)| u.is_some() && *u == user && n.is_some()).and_then(|(.., n)| n.clone())
+        })
+        .or_else(|| {
+            cast.agents.iter().find(|a| !a.is_virtual && a.id.is_some() && a.id == user).and_then(|a| a.name.clone())
+        });
     let given = nested::get(o, "agent").and_then(|(_, v)| agent(v, false));
     let who = match given {
         Some(agent) => DispositionAgent { id: agent.id.or(user), name: agent.name.or(name) },

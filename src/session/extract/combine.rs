@@ -64,10 +64,12 @@ pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile) -> Ex
 
 fn understand(candidate: Candidate, instance: &str, profile: &Profile) -> Result<Understood, Option<String>> {
     let Candidate { mut document, how, place, hint, file_id } = candidate;
-    let mut reading = document::read_traced(&document, instance, profile, hint).map_err(|not| not.is_near.or_else(|| {
-        // Labels have proved themselves by other means.
-        matches!(place, Place::Lines(_)).then(|| "too little of it is known".to_owned())
-    }))?;
+    let mut reading = document::read_traced(&document, instance, profile, hint).map_err(|not| {
+        not.is_near.or_else(|| {
+            // Labels have proved themselves by other means.
+            matches!(place, Place::Lines(_)).then(|| "too little of it is known".to_owned())
+        })
+    })?;
     if let Some(promised) = file_id.filter(|id| *id != reading.session.id) {
         reading.warnings.push(format!("the file name says {promised}, the document {}", reading.session.id));
     }
@@ -101,7 +103,8 @@ fn groups(all: Vec<Understood>, instance: &str, profile: &Profile) -> Vec<Vec<Un
         let id = reading.reading.session.id.clone();
         let mut channel = reading.reading.session.channel;
         if !reading.sure
-            && let Some(known) = [Channel::Voice, Channel::Chat].into_iter().find(|c| places.contains_key(&(*c, id.clone())))
+            && let Some(known) =
+                [Channel::Voice, Channel::Chat].into_iter().find(|c| places.contains_key(&(*c, id.clone())))
         {
             // Another reading of the same mail tells the channel.
             channel = known;
@@ -134,7 +137,12 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
             && let (Some(a), Some(b)) = (&held.out_ticket_id, &new.out_ticket_id)
             && a != b
         {
-            return Err(format!("{} names two records, in {} and in {}", held.key, best.place.name(), other.place.name()));
+            return Err(format!(
+                "{} names two records, in {} and in {}",
+                held.key,
+                best.place.name(),
+                other.place.name()
+            ));
         }
         if best.document == other.document {
             continue;
@@ -205,9 +213,7 @@ fn relation(a: &Understood, b: &Understood) -> Relation {
 /// The stronger document with what only the weaker one says. Fields, not keys, decide what is missing.
 fn fill(strong: &Value, weak: &Value, strong_reading: &Reading, weak_reading: &Reading, profile: &Profile) -> Value {
     let (Value::Object(a), Value::Object(b)) = (strong, weak) else { return strong.clone() };
-    let has = |reading: &Reading, key: &str| {
-        reading.from.iter().any(|(_, from)| from.split('/').next() == Some(key))
-    };
+    let has = |reading: &Reading, key: &str| reading.from.iter().any(|(_, from)| from.split('/').next() == Some(key));
     let held: Vec<Slot> = a.iter().filter(|(_, v)| is_filled(v)).filter_map(|(k, _)| profile.key(k)).collect();
     let fields = |reading: &Reading, key: &str| -> Vec<&'static str> {
         reading.from.iter().filter(|(_, from)| from.split('/').next() == Some(key)).map(|(f, _)| *f).collect()
@@ -352,10 +358,50 @@ impl Place {
 
 /// The fields of a session in their order, for evidence.
 const FIELDS: [&str; 46] = [
-    "channel", "id", "lang", "session_type", "session_type_label", "status", "status_code", "created_at", "queued_at", "assigned_at",
-    "connected_at", "ends_at", "scheduled_at", "updated_at", "wait_duration", "handle_duration", "hold_duration", "answer_type",
-    "out_ticket_id", "out_ticket_url", "is_out_ticket_account", "recording_permission", "recording_url", "support_number",
-    "outbound_number", "menu_path", "menu_path_id", "selected_menu", "queue_priority_level", "rating", "feedback", "verified", "photos",
-    "videos", "smart_action_text", "agent", "agents", "transfers", "escalations", "deflection", "dispositions", "in_call_sms",
-    "wait_time_sms", "participants", "end_user", "fail_reason",
+    "channel",
+    "id",
+    "lang",
+    "session_type",
+    "session_type_label",
+    "status",
+    "status_code",
+    "created_at",
+    "queued_at",
+    "assigned_at",
+    "connected_at",
+    "ends_at",
+    "scheduled_at",
+    "updated_at",
+    "wait_duration",
+    "handle_duration",
+    "hold_duration",
+    "answer_type",
+    "out_ticket_id",
+    "out_ticket_url",
+    "is_out_ticket_account",
+    "recording_permission",
+    "recording_url",
+    "support_number",
+    "outbound_number",
+    "menu_path",
+    "menu_path_id",
+    "selected_menu",
+    "queue_priority_level",
+    "rating",
+    "feedback",
+    "verified",
+    "photos",
+    "videos",
+    "smart_action_text",
+    "agent",
+    "agents",
+    "transfers",
+    "escalations",
+    "deflection",
+    "dispositions",
+    "in_call_sms",
+    "wait_time_sms",
+    "participants",
+    "end_user",
+    "fail_reason",
 ];

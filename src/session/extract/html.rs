@@ -139,7 +139,9 @@ impl<'h> Scan<'h> {
                 self.line();
                 self.pre += 1;
             }
-            "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "ul" | "ol" | "dl" | "hr" | "blockquote" => self.paragraph(),
+            "p" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "ul" | "ol" | "dl" | "hr" | "blockquote" => {
+                self.paragraph()
+            }
             _ if is_block(name) => self.line(),
             _ => {}
         }
@@ -262,7 +264,9 @@ fn tag_end(tag: &str) -> usize {
     for (i, byte) in bytes.iter().enumerate().take(4_096) {
         match (quote, *byte) {
             (None, b'>') => return i + 1,
-            (None, b'"' | b'\'') if bytes.get(i.wrapping_sub(1)).is_some_and(|b| *b == b'=' || *b == b' ') => quote = Some(*byte),
+            (None, b'"' | b'\'') if bytes.get(i.wrapping_sub(1)).is_some_and(|b| *b == b'=' || *b == b' ') => {
+                quote = Some(*byte)
+            }
             (Some(q), b) if b == q => quote = None,
             _ => {}
         }
@@ -274,8 +278,29 @@ fn tag_end(tag: &str) -> usize {
 fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "div" | "li" | "dt" | "dd" | "section" | "article" | "header" | "footer" | "address" | "center" | "form" | "thead"
-            | "tbody" | "tfoot" | "caption" | "body" | "html" | "head" | "main" | "nav" | "aside" | "figure" | "fieldset"
+        "div"
+            | "li"
+            | "dt"
+            | "dd"
+            | "section"
+            | "article"
+            | "header"
+            | "footer"
+            | "address"
+            | "center"
+            | "form"
+            | "thead"
+            | "tbody"
+            | "tfoot"
+            | "caption"
+            | "body"
+            | "html"
+            | "head"
+            | "main"
+            | "nav"
+            | "aside"
+            | "figure"
+            | "fieldset"
     )
 }
 
@@ -325,20 +350,42 @@ fn reference(text: &str) -> Option<(char, usize)> {
 }
 
 const NAMED: [(&str, char); 24] = [
-    ("quot", '"'), ("amp", '&'), ("lt", '<'), ("gt", '>'), ("apos", '\''), ("nbsp", '\u{a0}'), ("ldquo", '“'), ("rdquo", '”'),
-    ("lsquo", '‘'), ("rsquo", '’'), ("bdquo", '„'), ("sbquo", '‚'), ("ndash", '–'), ("mdash", '—'), ("hellip", '…'), ("bull", '•'),
-    ("trade", '™'), ("euro", '€'), ("lbrace", '{'), ("lcub", '{'), ("rcub", '}'), ("colon", ':'), ("comma", ','), ("lowbar", '_'),
+    ("quot", '"'),
+    ("amp", '&'),
+    ("lt", '<'),
+    ("gt", '>'),
+    ("apos", '\''),
+    ("nbsp", '\u{a0}'),
+    ("ldquo", '“'),
+    ("rdquo", '”'),
+    ("lsquo", '‘'),
+    ("rsquo", '’'),
+    ("bdquo", '„'),
+    ("sbquo", '‚'),
+    ("ndash", '–'),
+    ("mdash", '—'),
+    ("hellip", '…'),
+    ("bull", '•'),
+    ("trade", '™'),
+    ("euro", '€'),
+    ("lbrace", '{'),
+    ("lcub", '{'),
+    ("rcub", '}'),
+    ("colon", ':'),
+    ("comma", ','),
+    ("lowbar", '_'),
 ];
 
 /// The named characters from U+00A0 on, in order.
 const LATIN: [&str; 96] = [
-    "nbsp", "iexcl", "cent", "pound", "curren", "yen", "brvbar", "sect", "uml", "copy", "ordf", "laquo", "not", "shy", "reg", "macr",
-    "deg", "plusmn", "sup2", "sup3", "acute", "micro", "para", "middot", "cedil", "sup1", "ordm", "raquo", "frac14", "frac12",
-    "frac34", "iquest", "Agrave", "Aacute", "Acirc", "Atilde", "Auml", "Aring", "AElig", "Ccedil", "Egrave", "Eacute", "Ecirc",
-    "Euml", "Igrave", "Iacute", "Icirc", "Iuml", "ETH", "Ntilde", "Ograve", "Oacute", "Ocirc", "Otilde", "Ouml", "times", "Oslash",
-    "Ugrave", "Uacute", "Ucirc", "Uuml", "Yacute", "THORN", "szlig", "agrave", "aacute", "acirc", "atilde", "auml", "aring", "aelig",
-    "ccedil", "egrave", "eacute", "ecirc", "euml", "igrave", "iacute", "icirc", "iuml", "eth", "ntilde", "ograve", "oacute", "ocirc",
-    "otilde", "ouml", "divide", "oslash", "ugrave", "uacute", "ucirc", "uuml", "yacute", "thorn", "yuml",
+    "nbsp", "iexcl", "cent", "pound", "curren", "yen", "brvbar", "sect", "uml", "copy", "ordf", "laquo", "not", "shy",
+    "reg", "macr", "deg", "plusmn", "sup2", "sup3", "acute", "micro", "para", "middot", "cedil", "sup1", "ordm",
+    "raquo", "frac14", "frac12", "frac34", "iquest", "Agrave", "Aacute", "Acirc", "Atilde", "Auml", "Aring", "AElig",
+    "Ccedil", "Egrave", "Eacute", "Ecirc", "Euml", "Igrave", "Iacute", "Icirc", "Iuml", "ETH", "Ntilde", "Ograve",
+    "Oacute", "Ocirc", "Otilde", "Ouml", "times", "Oslash", "Ugrave", "Uacute", "Ucirc", "Uuml", "Yacute", "THORN",
+    "szlig", "agrave", "aacute", "acirc", "atilde", "auml", "aring", "aelig", "ccedil", "egrave", "eacute", "ecirc",
+    "euml", "igrave", "iacute", "icirc", "iuml", "eth", "ntilde", "ograve", "oacute", "ocirc", "otilde", "ouml",
+    "divide", "oslash", "ugrave", "uacute", "ucirc", "uuml", "yacute", "thorn", "yuml",
 ];
 
 #[cfg(test)]
@@ -353,7 +400,9 @@ mod tests {
 
     #[test]
     fn text_comes_in_lines_without_scripts_and_tags() {
-        let out = read("<head><style>p{x:1}</style><title>t</title></head><p>Dear&nbsp;Pia,<br>it&#39;s &lt;fine&gt;\n now</p><div>a<b>b</b></div><!-- x --><script>var a='</b>';</script>2 < 3");
+        let out = read(
+            "<head><style>p{x:1}</style><title>t</title></head><p>Dear&nbsp;Pia,<br>it&#39;s &lt;fine&gt;\n now</p><div>a<b>b</b></div><!-- x --><script>var a='</b>';</script>2 < 3",
+        );
         assert_eq!(out.text, "Dear Pia,\nit's <fine> now\n\nab\n2 < 3");
     }
 
@@ -364,8 +413,16 @@ mod tests {
 
     #[test]
     fn cells_are_found_with_and_without_their_end_tags() {
-        let expected = vec![vec![vec!["Session ID".to_owned(), "48213".to_owned()], vec!["Status".to_owned(), "finished".to_owned()]]];
-        assert_eq!(rows("<table><tr><th>Session ID</th><td> 48213 </td></tr><tr><td><b>Status</b></td><td><p>finished</p></td></tr></table>"), expected);
+        let expected = vec![vec![
+            vec!["Session ID".to_owned(), "48213".to_owned()],
+            vec!["Status".to_owned(), "finished".to_owned()],
+        ]];
+        assert_eq!(
+            rows(
+                "<table><tr><th>Session ID</th><td> 48213 </td></tr><tr><td><b>Status</b></td><td><p>finished</p></td></tr></table>"
+            ),
+            expected
+        );
         assert_eq!(rows("<TABLE border=\"a>b\"><TR><TD>Session ID<TD>48213<TR><TD>Status<TD>finished"), expected);
     }
 
@@ -378,7 +435,10 @@ mod tests {
 
     #[test]
     fn references_are_decoded() {
-        assert_eq!(unescape("&#x7b;&quot;&Eacute;&eacute;&nosuch;&amp;&#0;&#xD800;& &#123"), "{\"Éé&nosuch;&\u{fffd}\u{fffd}& {");
+        assert_eq!(
+            unescape("&#x7b;&quot;&Eacute;&eacute;&nosuch;&amp;&#0;&#xD800;& &#123"),
+            "{\"Éé&nosuch;&\u{fffd}\u{fffd}& {"
+        );
         assert_eq!(unescape("&yuml;&iexcl;"), "ÿ¡");
     }
 

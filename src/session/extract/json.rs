@@ -66,8 +66,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
 
 fn windows_1252(byte: u8) -> char {
     const UPPER: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•',
-        '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
+        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
     ];
     match byte {
         0x80..=0x9F => UPPER.get(usize::from(byte - 0x80)).copied().unwrap_or('\u{fffd}'),
@@ -89,7 +89,11 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
     let start = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').len();
     let first = text.as_bytes().get(start).copied();
     let structured = matches!(first, Some(b'{' | b'['));
-    let brace = if structured { Some(start) } else { memchr::memchr(b'{', text.as_bytes().get(..MAX_PREAMBLE.min(text.len())).unwrap_or(&[])) };
+    let brace = if structured {
+        Some(start)
+    } else {
+        memchr::memchr(b'{', text.as_bytes().get(..MAX_PREAMBLE.min(text.len())).unwrap_or(&[]))
+    };
     let Some(brace) = brace else { return false };
     let is_transcript = context.profile.is_transcript(name);
     if is_transcript && !structured {
@@ -159,7 +163,13 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// Finds every session document in a text, from `from` on. Gives the ranges of the JSON that was read.
-pub(super) fn find(text: &str, from: usize, dress: Dress, context: &Context<'_>, harvest: &mut Harvest) -> Vec<Range<usize>> {
+pub(super) fn find(
+    text: &str,
+    from: usize,
+    dress: Dress,
+    context: &Context<'_>,
+    harvest: &mut Harvest,
+) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut ranges = Vec::new();
     let mut budget = bytes.len() * 8 + (64 << 10);
@@ -203,12 +213,17 @@ pub(super) fn find(text: &str, from: usize, dress: Dress, context: &Context<'_>,
                 let seen = bytes.get(start..reached.max(start)).unwrap_or(&[]);
                 if pending.is_none() && signs(seen, context.profile) >= 2 {
                     let (reason, what) = match fault {
-                        Fault::End => (Reason::MalformedMetadata, "is nearly a session, but its JSON breaks off at the end".to_owned()),
+                        Fault::End => (
+                            Reason::MalformedMetadata,
+                            "is nearly a session, but its JSON breaks off at the end".to_owned(),
+                        ),
                         Fault::Syntax(place) => (
                             Reason::MalformedMetadata,
                             format!("is nearly a session, but its JSON is broken in line {}", line_of(text, place)),
                         ),
-                        Fault::Depth => (Reason::TooDeep, format!("is nested deeper than {} levels", context.max_depth)),
+                        Fault::Depth => {
+                            (Reason::TooDeep, format!("is nested deeper than {} levels", context.max_depth))
+                        }
                     };
                     pending = Some((reached, reason, format!("`{}` {what}", context.place)));
                 }
@@ -254,7 +269,13 @@ fn collect(value: Value, place: String, depth: usize, context: &Context<'_>, har
             }
             for (key, inner) in object {
                 if matches!(inner, Value::Object(_) | Value::Array(_) | Value::String(_)) {
-                    collect(inner, format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")), depth + 1, context, harvest);
+                    collect(
+                        inner,
+                        format!("{place}/{}", key.replace('~', "~0").replace('/', "~1")),
+                        depth + 1,
+                        context,
+                        harvest,
+                    );
                 }
             }
         }
@@ -363,7 +384,12 @@ mod tests {
     fn sessions_are_found_in_lists_lines_and_envelopes() {
         let places = |text: &str| {
             let all = harvest(text.as_bytes(), "m.json").found;
-            all.into_iter().map(|c| match c.place { Place::Json(p) => p, Place::Lines(_) => "?".to_owned() }).collect::<Vec<_>>()
+            all.into_iter()
+                .map(|c| match c.place {
+                    Place::Json(p) => p,
+                    Place::Lines(_) => "?".to_owned(),
+                })
+                .collect::<Vec<_>>()
         };
         assert_eq!(places(&format!("[{ONE},{ONE}]")), ["m.json#/0", "m.json#/1"]);
         assert_eq!(places(&format!("{ONE}\n{ONE}\n")), ["m.json#", "m.json, line 2#"]);
@@ -378,7 +404,9 @@ mod tests {
         assert_eq!(harvest(&ONE.as_bytes()[..80], "a.json").broken.len(), 1);
         assert_eq!(harvest(b"", "metadata-48213.json").broken.len(), 1);
         assert_eq!(harvest(b"{}", "metadata-48213.json").broken.len(), 1);
-        for other in ["{\"name\":\"x\",\"version\":1}", "{\"id\":1,\"status\":\"open\"}", "", "{ broken", "body { color: red }"] {
+        for other in
+            ["{\"name\":\"x\",\"version\":1}", "{\"id\":1,\"status\":\"open\"}", "", "{ broken", "body { color: red }"]
+        {
             let got = harvest(other.as_bytes(), "package.json");
             assert!(got.found.is_empty() && got.broken.is_empty(), "{other}");
         }

@@ -82,7 +82,8 @@ impl<'r> Reader<'r> {
             return;
         }
         if let Some((label, at, blanks)) = self.open {
-            let fits = blanks == 0 || self.spaced || (label.slot == Slot::Id && line.bytes().all(|b| b.is_ascii_digit()));
+            let fits =
+                blanks == 0 || self.spaced || (label.slot == Slot::Id && line.bytes().all(|b| b.is_ascii_digit()));
             self.open = None;
             if fits {
                 self.spaced |= blanks > 0;
@@ -194,7 +195,11 @@ impl<'r> Reader<'r> {
             let (length, firm) = match c {
                 ':' | '：' | '=' | '\t' => (c.len_utf8(), true),
                 '|' => (1, false),
-                '-' | '–' | '—' if i > 0 && bytes.get(i - 1) == Some(&b' ') && head.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) => {
+                '-' | '–' | '—'
+                    if i > 0
+                        && bytes.get(i - 1) == Some(&b' ')
+                        && head.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) =>
+                {
                     (c.len_utf8(), false)
                 }
                 ' ' if bytes.get(i + 1) == Some(&b' ') => (2, false),
@@ -214,7 +219,10 @@ impl<'r> Reader<'r> {
                 value = value.trim_start_matches([':', '=']).trim();
             }
             // `**Label:** value`
-            value = value.strip_prefix("**").or_else(|| value.strip_prefix('*').filter(|v| v.starts_with(' '))).unwrap_or(value);
+            value = value
+                .strip_prefix("**")
+                .or_else(|| value.strip_prefix('*').filter(|v| v.starts_with(' ')))
+                .unwrap_or(value);
             return Some((label, value.trim()));
         }
         if strict || head_end < line.len() {
@@ -231,7 +239,8 @@ impl<'r> Reader<'r> {
             return (value, None);
         }
         for (i, c) in value.char_indices() {
-            let is_gap = matches!(c, ',' | ';' | '|' | '\t' | '•' | '·') || value.get(i..).is_some_and(|r| r.starts_with("  "));
+            let is_gap =
+                matches!(c, ',' | ';' | '|' | '\t' | '•' | '·') || value.get(i..).is_some_and(|r| r.starts_with("  "));
             if !is_gap {
                 continue;
             }
@@ -322,18 +331,27 @@ mod tests {
 
     #[test]
     fn notes_go_on_to_the_next_label_and_end_with_the_mail() {
-        let got = documents("Session ID: 1\nDisposition: Resolved; First line\nsecond line\n\nthird: line\n\nRating: 4\nComment: Fine\nthanks\n\nRegards,\nThe bridge\n");
-        assert_eq!(got[0]["dispositions"], json!([{ "code": "Resolved", "note": "First line\nsecond line\n\nthird: line" }]));
+        let got = documents(
+            "Session ID: 1\nDisposition: Resolved; First line\nsecond line\n\nthird: line\n\nRating: 4\nComment: Fine\nthanks\n\nRegards,\nThe bridge\n",
+        );
+        assert_eq!(
+            got[0]["dispositions"],
+            json!([{ "code": "Resolved", "note": "First line\nsecond line\n\nthird: line" }])
+        );
         assert_eq!(got[0]["feedback"], "Fine\nthanks");
         assert_eq!(got[0]["rating"], "4");
     }
 
     #[test]
     fn each_session_has_its_own_block() {
-        let got = documents("Session ID: 1\nOutTicket ID: A\nStatus: finished\nComment: x\n\n=== next ===\nSession ID: 2\nOutTicket ID: B\nStatus: failed");
+        let got = documents(
+            "Session ID: 1\nOutTicket ID: A\nStatus: finished\nComment: x\n\n=== next ===\nSession ID: 2\nOutTicket ID: B\nStatus: failed",
+        );
         assert_eq!(got.len(), 2);
         assert_eq!((&got[0]["feedback"], &got[1]["out_ticket_id"]), (&json!("x"), &json!("B")));
-        let reversed = documents("OutTicket ID: A\nStatus: finished\nSession ID: 1\nOutTicket ID: B\nStatus: failed\nSession ID: 2");
+        let reversed = documents(
+            "OutTicket ID: A\nStatus: finished\nSession ID: 1\nOutTicket ID: B\nStatus: failed\nSession ID: 2",
+        );
         assert_eq!((&reversed[0]["out_ticket_id"], &reversed[1]["out_ticket_id"]), (&json!("A"), &json!("B")));
     }
 
@@ -352,7 +370,13 @@ mod tests {
     #[test]
     fn an_id_that_is_no_number_is_told() {
         let mut harvest = Harvest::default();
-        read("Session ID: ABC\nOutTicket ID: C-1\nStatus: finished\nRating: 3", "text body", &[], Profile::builtin(), &mut harvest);
+        read(
+            "Session ID: ABC\nOutTicket ID: C-1\nStatus: finished\nRating: 3",
+            "text body",
+            &[],
+            Profile::builtin(),
+            &mut harvest,
+        );
         assert_eq!((harvest.found.len(), harvest.broken.len()), (0, 1));
     }
 }

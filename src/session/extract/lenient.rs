@@ -39,7 +39,8 @@ pub(super) struct Dress {
 
 /// Reads the value that starts at `start`. On a fault the second value is how far it came.
 pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) -> Result<Parsed, (Fault, usize)> {
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: start, dress, left: max_depth.min(120), repeated: Vec::new() };
+    let mut parser =
+        Parser { text, bytes: text.as_bytes(), at: start, dress, left: max_depth.min(120), repeated: Vec::new() };
     match parser.value() {
         Ok(value) => Ok(Parsed { value, end: parser.at, repeated: parser.repeated }),
         Err(fault) => Err((fault, parser.at)),
@@ -83,7 +84,10 @@ impl Parser<'_> {
                 0xC2 if self.bytes.get(self.at + 1) == Some(&0xA0) => self.at += 2,
                 0xE2 | 0xEF => {
                     let Some(c) = self.rest().chars().next() else { return };
-                    if !matches!(c, '\u{2000}'..='\u{200D}' | '\u{2028}' | '\u{2029}' | '\u{202F}' | '\u{2060}' | '\u{FEFF}') {
+                    if !matches!(
+                        c,
+                        '\u{2000}'..='\u{200D}' | '\u{2028}' | '\u{2029}' | '\u{202F}' | '\u{2060}' | '\u{FEFF}'
+                    ) {
                         return;
                     }
                     self.at += c.len_utf8();
@@ -415,7 +419,10 @@ mod tests {
     fn strict_json_reads_as_serde_reads_it() {
         for text in [
             r#"{"a":1,"b":[true,false,null,-1.5e3,"x\n\t\"\\\/\u00e9\ud83d\ude00"],"c":{},"d":[],"e":18446744073709551615}"#,
-            "[]", " {\n\t\"ä\" : \"\u{a0}ü\" }", "\"s\"", "-0.25",
+            "[]",
+            " {\n\t\"ä\" : \"\u{a0}ü\" }",
+            "\"s\"",
+            "-0.25",
         ] {
             let expected: Value = serde_json::from_str(text).expect("strict JSON");
             let got = parse(text, 0, Dress::default(), 64).map(|p| p.value);
@@ -425,8 +432,14 @@ mod tests {
 
     #[test]
     fn wraps_inside_strings_are_mended() {
-        assert_eq!(body("{\"note\": \"Second charge\nreversed, reference \nR-5521\"}", 0), json!({ "note": "Second charge reversed, reference R-5521" }));
-        assert_eq!(body("{\"u\": \"https://crm.example.test/ca\nses/C-1\", \"t\":\"2026-02-17T10:\n02:11Z\"}", 0), json!({ "u": "https://crm.example.test/cases/C-1", "t": "2026-02-17T10:02:11Z" }));
+        assert_eq!(
+            body("{\"note\": \"Second charge\nreversed, reference \nR-5521\"}", 0),
+            json!({ "note": "Second charge reversed, reference R-5521" })
+        );
+        assert_eq!(
+            body("{\"u\": \"https://crm.example.test/ca\nses/C-1\", \"t\":\"2026-02-17T10:\n02:11Z\"}", 0),
+            json!({ "u": "https://crm.example.test/cases/C-1", "t": "2026-02-17T10:02:11Z" })
+        );
         assert_eq!(body("{\"session_\r\ntype\": 1}", 0), json!({ "session_type": 1 }));
     }
 
@@ -438,12 +451,18 @@ mod tests {
 
     #[test]
     fn typographic_quotes_and_hard_spaces_are_read() {
-        assert_eq!(body("{\u{a0}“id”: 1, „note”:\u{a0}“He said “hi” to\u{a0}me” }", 0), json!({ "id": 1, "note": "He said “hi” to me" }));
+        assert_eq!(
+            body("{\u{a0}“id”: 1, „note”:\u{a0}“He said “hi” to\u{a0}me” }", 0),
+            json!({ "id": 1, "note": "He said “hi” to me" })
+        );
     }
 
     #[test]
     fn odd_values_are_kept_and_never_panic() {
-        assert_eq!(body(r#"{"id": 123456789012345678901234567890, "s": "\ud800x", "f": 1e999,}"#, 0), json!({ "id": "123456789012345678901234567890", "s": "\u{fffd}x", "f": "1e999" }));
+        assert_eq!(
+            body(r#"{"id": 123456789012345678901234567890, "s": "\ud800x", "f": 1e999,}"#, 0),
+            json!({ "id": "123456789012345678901234567890", "s": "\u{fffd}x", "f": "1e999" })
+        );
         let twice = parse(r#"{"a":1,"a":2,"b":1,"b":1}"#, 0, Dress::default(), 64).expect("a value");
         assert_eq!((twice.repeated, twice.value["a"].clone()), (vec!["a".to_owned()], json!(2)));
     }

@@ -103,7 +103,9 @@ fn context<'c>(how: How, place: &'c str, profile: &'c Profile, limits: &Limits) 
 fn attachment(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
     let kind = part.content_type.split('/').next().unwrap_or("");
     let name = part.file_name.as_deref().unwrap_or("");
-    let named = |end: &str| name.len() >= end.len() && name.get(name.len() - end.len()..).is_some_and(|t| t.eq_ignore_ascii_case(end));
+    let named = |end: &str| {
+        name.len() >= end.len() && name.get(name.len() - end.len()..).is_some_and(|t| t.eq_ignore_ascii_case(end))
+    };
     if matches!(kind, "image" | "audio" | "video") && !named(".json") && !named(".txt") {
         return;
     }

@@ -15,7 +15,8 @@ type Row = [Range<usize>];
 pub(super) fn read(html: &Html, place: &str, profile: &Profile, harvest: &mut Harvest) {
     let mut scratch = String::new();
     for (number, rows) in html.tables.iter().enumerate() {
-        let mut reader = Reader { html, place, profile, harvest: &mut *harvest, number: number + 1, scratch: &mut scratch };
+        let mut reader =
+            Reader { html, place, profile, harvest: &mut *harvest, number: number + 1, scratch: &mut scratch };
         if !reader.by_header(rows) {
             reader.by_pairs(rows);
         }
@@ -100,7 +101,7 @@ impl<'r> Reader<'r> {
     /// The pairs of one row: `label value`, `label value label value`, `label description value`.
     fn pairs(&mut self, row: &Row) -> Vec<(Label, &'r str)> {
         let labels: Vec<Option<Label>> = row.iter().map(|c| self.label(c)).collect();
-        let even = row.len() >= 4 && row.len() % 2 == 0 && labels.iter().step_by(2).all(Option::is_some);
+        let even = row.len() >= 4 && row.len().is_multiple_of(2) && labels.iter().step_by(2).all(Option::is_some);
         if even {
             return row
                 .chunks(2)

@@ -32,7 +32,8 @@ const SHAPES: &[&str] = &[
 ];
 
 fn mail(shape: &str) -> Vec<u8> {
-    let prose = "Dear colleague, the parcels of this week are on their way and nothing has to be done about them.\r\n".repeat(500);
+    let prose = "Dear colleague, the parcels of this week are on their way and nothing has to be done about them.\r\n"
+        .repeat(500);
     match shape {
         "large-no-session" => format!("Subject: x\r\nContent-Type: text/plain\r\n\r\n{prose}").into_bytes(),
         "large-html-with-attachment" => {
@@ -57,7 +58,9 @@ fn fixture(name: &str) -> String {
 fn parse_only(bencher: Bencher<'_, '_>, shape: &str) {
     let raw = mail(shape);
     let limits = Limits::default();
-    bencher.counter(BytesCount::of_slice(&raw)).bench_local(|| black_box(parse::parse(black_box(&raw), &limits).parts.len()));
+    bencher
+        .counter(BytesCount::of_slice(&raw))
+        .bench_local(|| black_box(parse::parse(black_box(&raw), &limits).parts.len()));
 }
 
 #[divan::bench(args = SHAPES)]
@@ -66,5 +69,7 @@ fn extract_only(bencher: Bencher<'_, '_>, shape: &str) {
     let limits = Limits::default();
     let message = parse::parse(&raw, &limits);
     let profile = Profile::builtin();
-    bencher.counter(BytesCount::of_slice(&raw)).bench_local(|| black_box(extract(black_box(&message), "default", profile, &limits)));
+    bencher
+        .counter(BytesCount::of_slice(&raw))
+        .bench_local(|| black_box(extract(black_box(&message), "default", profile, &limits)));
 }

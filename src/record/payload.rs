@@ -193,16 +193,17 @@ impl Compiler<'_> {
 
     fn object(&mut self, members: &[(Text, json_file::Node)], frames: &[Frame]) -> Node {
         let special = |name: &str| members.iter().find(|(key, _)| key.value == name).map(|(_, node)| node);
-        for (first, known) in [("$each", ["$each", "$item", "$item"]), ("$if", ["$if", "$then", "$else"])] {
+        for known in [&["$each", "$item"][..], &["$if", "$then", "$else"][..]] {
+            let (first, second) = (known[0], known[1]);
             let Some(head) = special(first) else { continue };
             for (key, _) in members.iter().filter(|(key, _)| !known.contains(&key.value.as_str())) {
                 let message = format!("`{}` can't stand beside `{first}`", key.value);
-                let hint = suggest(&key.value, known);
+                let hint = suggest(&key.value, known.iter().copied());
                 self.faults.push(self.file.fault(key.span.clone(), "unknown_key", message).hint(hint));
             }
-            let Some(body) = special(known[1]) else {
-                let message = format!("`{first}` lacks its `{}`", known[1]);
-                let hint = format!("write `{{\"{first}\": …, \"{}\": …}}`", known[1]);
+            let Some(body) = special(second) else {
+                let message = format!("`{first}` lacks its `{second}`");
+                let hint = format!("write `{{\"{first}\": …, \"{second}\": …}}`");
                 self.faults.push(self.file.fault(head.span.clone(), "missing_key", message).hint(hint));
                 return NOTHING;
             };
@@ -373,7 +374,7 @@ mod tests {
             ("{\"$each\": \"key\", \"$item\": 1}", 1, 11, "arguments"),
             ("{\"$each\": \"agnts\", \"$item\": 1}", 1, 12, "unknown_name"),
             ("{\"$if\": \"(eq chanel 'voice')\", \"$then\": 1}", 1, 14, "unknown_name"),
-            ("{\"$each\": \"agents\",\n \"$item\": \"{{nme}}\"}", 2, 13, "unknown_name"),
+            ("{\"$each\": \"agents\",\n \"$item\": \"{{nme}}\"}", 2, 14, "unknown_name"),
             ("{\"a\": \"\\t{{#if key}}\"}", 1, 10, "unclosed_block"),
             ("{\"a\": \"{{> note}}\"}", 1, 12, "partial"),
             ("{\"a\": \"{{{key}}}\"}", 1, 8, "unescaped"),

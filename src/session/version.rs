@@ -44,7 +44,8 @@ impl io::Write for Sink {
 fn write(sink: &mut Sink, value: &Value, top: bool) {
     match value {
         Value::Object(object) => {
-            let mut members: Vec<(&String, &Value)> = object.iter().filter(|(k, _)| !top || *k != "updated_at").collect();
+            let mut members: Vec<(&String, &Value)> =
+                object.iter().filter(|(k, _)| !top || *k != "updated_at").collect();
             members.sort_unstable_by_key(|(key, _)| *key);
             sink.0.update(b"{");
             for (i, (key, value)) in members.into_iter().enumerate() {

@@ -65,7 +65,7 @@ impl Block {
             return;
         }
         let target = path(label, profile);
-        if !self.put(label, target, value, profile) {
+        if !self.put(label, target, value) {
             return;
         }
         let top = target.split('.').next().unwrap_or(target);
@@ -97,7 +97,7 @@ impl Block {
     }
 
     /// Puts the value where its form belongs; false if it was there already.
-    fn put(&mut self, label: Label, target: &str, value: &str, profile: &Profile) -> bool {
+    fn put(&mut self, label: Label, target: &str, value: &str) -> bool {
         match label.form {
             Form::Disposition => {
                 let Some(read) = split_disposition(value) else { return false };
@@ -141,6 +141,9 @@ impl Block {
             }
             Form::Links => {
                 let links: Vec<Value> = links(value).map(|url| json!({ "url": url })).collect();
+                if links.is_empty() && is_no(value) {
+                    return false;
+                }
                 if links.is_empty() {
                     return self.insert(&format!("{target}_uploaded"), value);
                 }
@@ -160,16 +163,13 @@ impl Block {
             Form::Text | Form::Long => {
                 // `No` for transfers and the like says that there were none.
                 let is_list = matches!(label.slot, Slot::Transfers | Slot::Escalations);
-                if is_list
-                    && matches!(normalize::boolean(&Value::String(value.to_owned())), normalize::Read::Value(false))
-                {
+                if is_list && is_no(value) {
                     return false;
                 }
                 let value = match label.slot {
                     Slot::OutTicketUrl | Slot::RecordingUrl => links(value).next().unwrap_or(value),
                     _ => value,
                 };
-                let _ = profile;
                 self.insert(target, value)
             }
         }
@@ -272,6 +272,11 @@ fn clean(value: &str, form: Form) -> &str {
         }
     }
     value
+}
+
+/// `No`, where a list or a link could be: there were none.
+fn is_no(value: &str) -> bool {
+    normalize::boolean(&Value::String(value.to_owned())) == normalize::Read::Value(false)
 }
 
 fn links(value: &str) -> impl Iterator<Item = &str> {

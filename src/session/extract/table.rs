@@ -101,7 +101,7 @@ impl<'r> Reader<'r> {
     /// The pairs of one row: `label value`, `label value label value`, `label description value`.
     fn pairs(&mut self, row: &Row) -> Vec<(Label, &'r str)> {
         let labels: Vec<Option<Label>> = row.iter().map(|c| self.label(c)).collect();
-        let even = row.len() >= 4 && row.len() % 2 == 0 && labels.iter().step_by(2).all(Option::is_some);
+        let even = row.len() >= 4 && row.len().is_multiple_of(2) && labels.iter().step_by(2).all(Option::is_some);
         if even {
             return row
                 .chunks(2)

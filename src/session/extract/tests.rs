@@ -75,7 +75,9 @@ fn a_reading_without_a_channel_joins_the_one_that_has_it() {
 
 #[test]
 fn the_newer_of_two_versions_counts() {
-    let at = |time: &str, rating: &str| ONE.replace("\"rating\":4", &format!("\"rating\":{rating},\"updated_at\":\"{time}\""));
+    let at = |time: &str, rating: &str| {
+        ONE.replace("\"rating\":4", &format!("\"rating\":{rating},\"updated_at\":\"{time}\""))
+    };
     let (old, new) = (at("2026-02-17T10:11:31.000-06:00", "2"), at("2026-02-17T16:11:41.000Z", "3"));
     for order in [[&old, &new], [&new, &old]] {
         let all = found(vec![part(Kind::Attachment, "a.json", order[0]), part(Kind::Attachment, "b.json", order[1])]);
@@ -93,8 +95,16 @@ fn tables_of_every_form_are_read() {
     for html in [two, four, three, header, &nested] {
         let all = found(vec![part(Kind::Html, "html body", html)]);
         let one = &all[0].session;
-        assert_eq!((one.id.as_str(), one.out_ticket_id.as_deref(), one.handle_duration), ("48213", Some("C-1"), Some(245)), "{html}");
-        assert!(all[0].evidence.iter().all(|(_, e)| e.how == How::HtmlTable && !e.place.is_empty()), "{:?}", all[0].evidence);
+        assert_eq!(
+            (one.id.as_str(), one.out_ticket_id.as_deref(), one.handle_duration),
+            ("48213", Some("C-1"), Some(245)),
+            "{html}"
+        );
+        assert!(
+            all[0].evidence.iter().all(|(_, e)| e.how == How::HtmlTable && !e.place.is_empty()),
+            "{:?}",
+            all[0].evidence
+        );
     }
     let columns = "<table><tr><td>Session ID</td><td>1</td><td>2</td></tr><tr><td>OutTicket ID</td><td>A</td><td>B</td></tr><tr><td>Status</td><td>8</td><td>9</td></tr></table>";
     let all = found(vec![part(Kind::Html, "html body", columns)]);
@@ -112,12 +122,20 @@ fn json_is_found_in_bodies_however_they_dress_it() {
     let lines = format!("<div>{}</div>", ONE.replace(',', ",</div><div>&nbsp;&nbsp;"));
     let smart = ONE.replace("\"id\"", "“id”").replace("\"C-1\"", "“C-1”").replace("\"call_type\"", "„call_type“");
     for (kind, text) in [
-        (Kind::Text, format!("Hello,\n\nhere it is:\n{ONE}\n-- \nBridge")), (Kind::Text, format!("On Monday x wrote:\n{quoted}")),
-        (Kind::Text, smart), (Kind::Html, escaped.clone()), (Kind::Html, lines), (Kind::Text, escaped),
+        (Kind::Text, format!("Hello,\n\nhere it is:\n{ONE}\n-- \nBridge")),
+        (Kind::Text, format!("On Monday x wrote:\n{quoted}")),
+        (Kind::Text, smart),
+        (Kind::Html, escaped.clone()),
+        (Kind::Html, lines),
+        (Kind::Text, escaped),
         (Kind::Html, format!("<p>x</p><table><tr><td>{ONE}</td></tr></table>")),
     ] {
         let all = found(vec![part(kind, "body", &text)]);
-        assert_eq!((all.len(), all[0].session.out_ticket_id.as_deref(), all[0].session.rating), (1, Some("C-1"), Some(4)), "{text}");
+        assert_eq!(
+            (all.len(), all[0].session.out_ticket_id.as_deref(), all[0].session.rating),
+            (1, Some("C-1"), Some(4)),
+            "{text}"
+        );
         assert!(all[0].evidence.iter().all(|(_, e)| e.how == How::JsonBody));
     }
 }
@@ -137,7 +155,10 @@ fn broken_metadata_is_refused_and_ordinary_mail_is_none() {
     }
     for parts in [
         vec![part(Kind::Text, "text body", "Dear all,\nlunch at {noon}?\n")],
-        vec![part(Kind::Attachment, "package.json", "{\"name\":\"x\"}"), part(Kind::Html, "html body", "<style>a{b:c}</style>Hi")],
+        vec![
+            part(Kind::Attachment, "package.json", "{\"name\":\"x\"}"),
+            part(Kind::Html, "html body", "<style>a{b:c}</style>Hi"),
+        ],
         vec![part(Kind::Attachment, "chat-7731.txt", "Session ID: 1\nOutTicket ID: C-1\nStatus: finished")],
     ] {
         assert_eq!(run(parts), Extraction::None);
@@ -148,7 +169,10 @@ fn broken_metadata_is_refused_and_ordinary_mail_is_none() {
 
 #[test]
 fn a_denied_recording_leaves_no_link_anywhere() {
-    let document = ONE.replace("\"status\"", "\"recording_permission\":\"Denied\",\"recordingUrl\":\"https://x.example/r\",\"status\"");
+    let document = ONE.replace(
+        "\"status\"",
+        "\"recording_permission\":\"Denied\",\"recordingUrl\":\"https://x.example/r\",\"status\"",
+    );
     let all = found(vec![part(Kind::Attachment, "m.json", &document)]);
     assert_eq!(all[0].session.recording_url, None);
     assert!(!format!("{:?}", all[0]).contains("x.example"));

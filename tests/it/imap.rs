@@ -58,7 +58,7 @@ impl Bridge {
     /// The next batch, all of it accepted.
     async fn accept(&mut self) -> Batch {
         let Handover { batch, answer, .. } = self.next().await;
-        answer.send(vec![Settled::Accepted; batch.items.len()]).expect("a source that waits");
+        answer.send(vec![Settled::Accepted; batch.items.len().max(1)]).expect("a source that waits");
         batch
     }
 

@@ -36,7 +36,11 @@ fn main() {
     let begun = Instant::now();
     let made = corpus::write(folder.path(), seed, mails).expect("the corpus");
     let average = made.bytes as f64 / mails as f64 / 1000.0;
-    println!("corpus: {mails} mails of {average:.1} kB on average, {} sessions, seed {seed}, made in {:.1} s", made.expected.len(), begun.elapsed().as_secs_f64());
+    println!(
+        "corpus: {mails} mails of {average:.1} kB on average, {} sessions, seed {seed}, made in {:.1} s",
+        made.expected.len(),
+        begun.elapsed().as_secs_f64()
+    );
 
     let bare = bare_parse(folder.path());
     let dry = dry_run(folder.path(), mails);
@@ -127,8 +131,16 @@ async fn mailbox_part(seed: u64, mails: usize) {
     }
     let (wall, cpu) = ((changed - begun).as_secs_f64(), process_cpu(program.pid()));
     let delivered = count(&site, "delivered");
-    println!("IMAP → ledger → sandbox             {delivered} updates of {mails} mails in {wall:.1} s = {:.0} updates/s, {:.0} mails/s", delivered as f64 / wall, mails as f64 / wall);
-    println!("                                    {:.3} ms of CPU a mail, {:.3} a update", cpu * 1000.0 / mails as f64, cpu * 1000.0 / delivered as f64);
+    println!(
+        "IMAP → ledger → sandbox             {delivered} updates of {mails} mails in {wall:.1} s = {:.0} updates/s, {:.0} mails/s",
+        delivered as f64 / wall,
+        mails as f64 / wall
+    );
+    println!(
+        "                                    {:.3} ms of CPU a mail, {:.3} a update",
+        cpu * 1000.0 / mails as f64,
+        cpu * 1000.0 / delivered as f64
+    );
     println!("resident at its highest             {:.1} MiB", memory(program.pid(), "VmHWM"));
     stop(program).await;
 
@@ -137,7 +149,11 @@ async fn mailbox_part(seed: u64, mails: usize) {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = process_cpu(program.pid());
     tokio::time::sleep(Duration::from_secs(10)).await;
-    println!("idle                                {:.1} MiB resident, {:.0} ms of CPU in 10 s", memory(program.pid(), "VmRSS"), (process_cpu(program.pid()) - before) * 1000.0);
+    println!(
+        "idle                                {:.1} MiB resident, {:.0} ms of CPU in 10 s",
+        memory(program.pid(), "VmRSS"),
+        (process_cpu(program.pid()) - before) * 1000.0
+    );
 
     // A mail that comes while it idles: from the server's notice to the record.
     let mut late = Vec::new();
@@ -145,7 +161,8 @@ async fn mailbox_part(seed: u64, mails: usize) {
     for _ in 0..9 {
         let mail = extra.next().expect("a session mail").raw;
         let before = effects().await.unwrap_or(0);
-        let watch = tokio::spawn(notice(servers.port("IMAP_PORT"), user.to_owned(), servers.get("PASSWORD").to_owned()));
+        let watch =
+            tokio::spawn(notice(servers.port("IMAP_PORT"), user.to_owned(), servers.get("PASSWORD").to_owned()));
         tokio::time::sleep(Duration::from_millis(700)).await;
         mailbox.append("INBOX", [mail]).await;
         let updated = updated_after(before).await;
@@ -179,7 +196,8 @@ async fn stop(program: Running) {
 
 /// When the sandbox has had one more effect.
 async fn updated_after(before: u64) -> Instant {
-    support::until("the record is updated", Duration::from_secs(20), async || effects().await.filter(|n| *n > before)).await;
+    support::until("the record is updated", Duration::from_secs(20), async || effects().await.filter(|n| *n > before))
+        .await;
     Instant::now()
 }
 
@@ -200,7 +218,8 @@ async fn notice(port: u16, user: String, password: String) -> Instant {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).await.expect("a greeting");
-    for command in [format!("a LOGIN {user} {password}\r\n"), "b SELECT INBOX\r\n".to_owned(), "c IDLE\r\n".to_owned()] {
+    for command in [format!("a LOGIN {user} {password}\r\n"), "b SELECT INBOX\r\n".to_owned(), "c IDLE\r\n".to_owned()]
+    {
         stream.write_all(command.as_bytes()).await.expect("written");
         let end = if command.starts_with('c') { "+".to_owned() } else { command[..1].to_owned() };
         loop {

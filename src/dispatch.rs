@@ -5,8 +5,8 @@
 //! again, when to hold a whole destination, and what is over. Nothing here knows one CRM from another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -121,7 +121,9 @@ impl Dispatcher {
                 break;
             }
             // A full destination is waited for by `ended`; what is due then is claimed at once.
-            let wait = wait.unwrap_or(Duration::from_secs(60)).clamp(Duration::from_millis(if idle { 1 } else { 50 }), Duration::from_secs(60));
+            let wait = wait
+                .unwrap_or(Duration::from_secs(60))
+                .clamp(Duration::from_millis(if idle { 1 } else { 50 }), Duration::from_secs(60));
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work.notified() => {}
@@ -182,19 +184,35 @@ impl Dispatcher {
         };
         let now = Timestamp::now();
         let next = self.next(claimed, &done.verdict, now).await;
-        let (delivery, session, destination, record) =
-            (claimed.delivery.0, claimed.key.to_string(), &claimed.destination, claimed.record.as_deref().unwrap_or(""));
+        let (delivery, session, destination, record) = (
+            claimed.delivery.0,
+            claimed.key.to_string(),
+            &claimed.destination,
+            claimed.record.as_deref().unwrap_or(""),
+        );
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
             Next::Done(_) if reason == Reason::Partial => {
                 tracing::warn!(delivery, %session, %destination, record, %reason, detail, "applied a session in part");
             }
-            Next::Done(DeliveryState::Unchanged) => tracing::info!(delivery, %session, %destination, record, "the record is as the session says already"),
-            Next::Done(_) => tracing::info!(delivery, %session, %destination, record, "applied a session to its record"),
-            Next::Later(at) => tracing::info!(delivery, %session, %destination, record, %reason, detail, again_at = %at, "a delivery is deferred"),
-            Next::Back(at) => tracing::debug!(delivery, %session, %destination, record, %reason, again_at = %at, "a delivery is held"),
-            Next::Dead => tracing::error!(delivery, %session, %destination, record, %reason, detail, "a delivery failed for good; `mail2crm deliveries show` tells why"),
-            Next::Parked(at) => tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked"),
+            Next::Done(DeliveryState::Unchanged) => {
+                tracing::info!(delivery, %session, %destination, record, "the record is as the session says already")
+            }
+            Next::Done(_) => {
+                tracing::info!(delivery, %session, %destination, record, "applied a session to its record")
+            }
+            Next::Later(at) => {
+                tracing::info!(delivery, %session, %destination, record, %reason, detail, again_at = %at, "a delivery is deferred")
+            }
+            Next::Back(at) => {
+                tracing::debug!(delivery, %session, %destination, record, %reason, again_at = %at, "a delivery is held")
+            }
+            Next::Dead => {
+                tracing::error!(delivery, %session, %destination, record, %reason, detail, "a delivery failed for good; `mail2crm deliveries show` tells why")
+            }
+            Next::Parked(at) => {
+                tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked")
+            }
         }
         let outcome = match &next.0 {
             Next::Done(_) => Outcome::Delivered,
@@ -223,10 +241,13 @@ impl Dispatcher {
 
     fn session(&self, claimed: &Claimed) -> Result<crate::session::Session, Verdict> {
         let profile = self.profiles.get(&claimed.key.instance).unwrap_or(&self.default_profile);
-        let value = serde_json::from_str(&claimed.document).map_err(|e| Verdict::new(Class::Dead, Reason::Internal, e.to_string()))?;
+        let value = serde_json::from_str(&claimed.document)
+            .map_err(|e| Verdict::new(Class::Dead, Reason::Internal, e.to_string()))?;
         match document::read(&value, &claimed.key.instance, profile) {
             Ok((session, _)) => Ok(session),
-            Err(_) => Err(Verdict::new(Class::Dead, Reason::Internal, "the stored document no longer reads as a session")),
+            Err(_) => {
+                Err(Verdict::new(Class::Dead, Reason::Internal, "the stored document no longer reads as a session"))
+            }
         }
     }
 
@@ -236,7 +257,8 @@ impl Dispatcher {
         match verdict.class {
             Class::Ok | Class::Partial => {
                 self.works(&claimed.destination).await;
-                let state = if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
+                let state =
+                    if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
                 (Next::Done(state), reason)
             }
             Class::Dead => (Next::Dead, reason),
@@ -246,7 +268,8 @@ impl Dispatcher {
                 if age > SignedDuration::try_from(self.rules.horizon).unwrap_or(SignedDuration::MAX) {
                     return (Next::Dead, Reason::Expired);
                 }
-                let wait = backoff(verdict.class, claimed.attempts, fastrand::f64()).max(verdict.retry_after.unwrap_or_default());
+                let wait = backoff(verdict.class, claimed.attempts, fastrand::f64())
+                    .max(verdict.retry_after.unwrap_or_default());
                 (Next::Later(now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_hours(1))), reason)
             }
         }
@@ -261,7 +284,8 @@ impl Dispatcher {
                 return pause.until.unwrap_or(now); // one of those that were under way together
             }
             pause.times += 1;
-            let until = now + SignedDuration::try_from(probe_after(pause.times)).unwrap_or(SignedDuration::from_mins(1));
+            let until =
+                now + SignedDuration::try_from(probe_after(pause.times)).unwrap_or(SignedDuration::from_mins(1));
             pause.until = Some(until);
             until
         };

@@ -56,9 +56,10 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
             let limit = rules.limits.message_bytes;
             refused(Reason::TooLarge, format!("the message has {bytes} bytes, more than the limit of {limit}"))
         }
-        Content::Document(bytes) if bytes.len() > rules.limits.message_bytes => {
-            refused(Reason::TooLarge, format!("the document has {} bytes, more than the limit of {}", bytes.len(), rules.limits.message_bytes))
-        }
+        Content::Document(bytes) if bytes.len() > rules.limits.message_bytes => refused(
+            Reason::TooLarge,
+            format!("the document has {} bytes, more than the limit of {}", bytes.len(), rules.limits.message_bytes),
+        ),
         Content::Document(bytes) => {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
             let extraction = extract::extract_document(bytes, place, &rules.instance, &rules.profile, &rules.limits);
@@ -79,7 +80,10 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
 pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
     catch_unwind(AssertUnwindSafe(|| read(received, rules))).unwrap_or_else(|_| Reading {
         message_id: None,
-        extraction: Extraction::Refused(Reason::Internal, "this message hit a fault in mail2crm; please report it".to_owned()),
+        extraction: Extraction::Refused(
+            Reason::Internal,
+            "this message hit a fault in mail2crm; please report it".to_owned(),
+        ),
         notes: Vec::new(),
     })
 }
@@ -128,7 +132,9 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
 /// What must not cause an effect is ignored by rule; what a person should look at is kept in quarantine.
 fn state_of(reason: Reason) -> MessageState {
     match reason {
-        Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => MessageState::Ignored,
+        Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => {
+            MessageState::Ignored
+        }
         _ => MessageState::Quarantined,
     }
 }
@@ -183,7 +189,8 @@ impl Intake {
             match committed {
                 Ok(accepted) => {
                     let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
-                    let mut settled: Vec<_> = accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                    let mut settled: Vec<_> =
+                        accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
                     if settled.is_empty() {
                         settled.push(Settled::Accepted); // the position alone
                     }

@@ -40,9 +40,11 @@ impl Service {
     /// every other fault of the configuration.
     pub fn build(config: Config, ledger: Ledger) -> Result<Self, Diagnostics> {
         let targets = targets::build(&config)?;
-        let profiles: BTreeMap<_, _> = config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect();
+        let profiles: BTreeMap<_, _> =
+            config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect();
         let router = Arc::new(Router::new(&config));
-        let rules = Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
+        let rules =
+            Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
         let default_profile = config.profile.clone();
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, profiles, default_profile, rules));
         Ok(Self { config, ledger, router, dispatcher })
@@ -90,11 +92,15 @@ impl Service {
         let patience = Duration::from_secs(u64::from(this.config.delivery.shutdown_seconds));
         let begun = Instant::now();
         if tokio::time::timeout(patience, sources.wait()).await.is_err() {
-            tracing::warn!("a source did not stop in time; it goes on from its last committed position at the next start");
+            tracing::warn!(
+                "a source did not stop in time; it goes on from its last committed position at the next start"
+            );
         }
         dispatching.cancel();
         if tokio::time::timeout(patience.saturating_sub(begun.elapsed()), dispatch).await.is_err() {
-            tracing::warn!("deliveries are still under way; the next start looks what became of them before it repeats any");
+            tracing::warn!(
+                "deliveries are still under way; the next start looks what became of them before it repeats any"
+            );
         }
         tracing::info!("mail2crm has stopped");
         Ok(())

@@ -31,7 +31,11 @@ pub fn start(verbosity: i8, form: Form) {
     };
     let own = Targets::new().with_target("mail2crm", level).with_default(LevelFilter::ERROR.min(level));
     let layer = match form {
-        Form::Text => fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Form::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .boxed(),
         Form::Json => fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr).boxed(),
     };
     // A second start in one process (tests) keeps the first.

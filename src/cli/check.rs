@@ -10,7 +10,9 @@ use crate::service;
 
 /// Report all problems of the configuration, templates, connectors and routes at once.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm check\n  mail2crm check --online\n  mail2crm --config /etc/mail2crm/mail2crm.toml --templates /etc/mail2crm/templates check")]
+#[command(
+    after_help = "Examples:\n  mail2crm check\n  mail2crm check --online\n  mail2crm --config /etc/mail2crm/mail2crm.toml --templates /etc/mail2crm/templates check"
+)]
 pub(super) struct Args {
     /// Also log in to every source and destination; changes nothing.
     #[arg(long)]
@@ -27,9 +29,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     let (sources, destinations, routes) = (config.sources.len(), config.destinations.len(), config.routes.len());
     if !args.online {
         if context.json {
-            output::print_line(&json!({ "ok": true, "sources": sources, "destinations": destinations, "routes": routes }))?;
+            output::print_line(
+                &json!({ "ok": true, "sources": sources, "destinations": destinations, "routes": routes }),
+            )?;
         } else {
-            eprintln!("all is well: {}, {}, {}", count(sources, "source"), count(destinations, "destination"), count(routes, "route"));
+            eprintln!(
+                "all is well: {}, {}, {}",
+                count(sources, "source"),
+                count(destinations, "destination"),
+                count(routes, "route")
+            );
         }
         return Ok(());
     }
@@ -45,7 +54,9 @@ async fn online(context: &Context, config: &Config, targets: &service::Targets) 
                 Ok(detail) => (true, None, detail),
                 Err((step, detail)) => (false, Some(step), detail),
             };
-            return output::print_line(&json!({ "kind": kind, "name": name, "ok": ok, "step": step, "detail": detail }));
+            return output::print_line(
+                &json!({ "kind": kind, "name": name, "ok": ok, "step": step, "detail": detail }),
+            );
         }
         output::print_text(&match result {
             Ok(detail) => format!("ok      {kind} {name}: {detail}\n"),

@@ -10,7 +10,9 @@ use crate::ledger::{DeliveryState, Which};
 
 /// The deliveries: sessions on their way to destinations.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm deliveries list --state dead\n  mail2crm deliveries show 17\n  mail2crm deliveries retry --all --destination helpdesk --since 2d --dry-run\n  mail2crm deliveries release 17 --record C-100482")]
+#[command(
+    after_help = "Examples:\n  mail2crm deliveries list --state dead\n  mail2crm deliveries show 17\n  mail2crm deliveries retry --all --destination helpdesk --since 2d --dry-run\n  mail2crm deliveries release 17 --record C-100482"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -87,15 +89,31 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 .into_iter()
                 .map(|d| {
                     let next = d.next_at.map(output::time).unwrap_or_default();
-                    let (state, session) = (d.state.as_str().to_owned(), format!("{} v{}", d.session, d.version_number));
-                    vec![d.id.to_string(), state, session, d.destination, d.record.unwrap_or_default(), d.attempts.to_string(), next, d.reason.unwrap_or_default()]
+                    let (state, session) =
+                        (d.state.as_str().to_owned(), format!("{} v{}", d.session, d.version_number));
+                    vec![
+                        d.id.to_string(),
+                        state,
+                        session,
+                        d.destination,
+                        d.record.unwrap_or_default(),
+                        d.attempts.to_string(),
+                        next,
+                        d.reason.unwrap_or_default(),
+                    ]
                 })
                 .collect();
-            return output::print_table(&["DELIVERY", "STATE", "SESSION", "DESTINATION", "RECORD", "TRIES", "NEXT OR DEADLINE", "REASON"], &rows);
+            return output::print_table(
+                &["DELIVERY", "STATE", "SESSION", "DESTINATION", "RECORD", "TRIES", "NEXT OR DEADLINE", "REASON"],
+                &rows,
+            );
         }
         Command::Show { id } => {
             let story = runtime.block_on(ledger.delivery_story(id))?.ok_or_else(|| {
-                Failure::Usage(format!("there is no delivery {id}"), "`mail2crm deliveries list` shows their numbers".to_owned())
+                Failure::Usage(
+                    format!("there is no delivery {id}"),
+                    "`mail2crm deliveries list` shows their numbers".to_owned(),
+                )
             })?;
             return output::print_story(context.json, &story);
         }

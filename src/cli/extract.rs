@@ -16,7 +16,9 @@ use crate::source::files;
 
 /// Print what is found in each message, one JSON object a line; store and send nothing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm extract inbox.mbox | jq -r '.sessions[].out_ticket_id'\n  mail2crm extract mail/*.eml\n  mail2crm extract - < message.eml")]
+#[command(
+    after_help = "Examples:\n  mail2crm extract inbox.mbox | jq -r '.sessions[].out_ticket_id'\n  mail2crm extract mail/*.eml\n  mail2crm extract - < message.eml"
+)]
 pub(super) struct Args {
     /// `.eml`, `.json`, mbox, Maildir or folder; `-` is one message on stdin.
     #[arg(required = true)]
@@ -38,7 +40,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let reading = intake::read_safely(&received, &rules);
                 // Nothing is verified for files that the operator names.
                 let trust = json!({ "verdict": "none", "by": null, "domain": null });
-                let line = report::to_extract_json(&received.input, reading.message_id.as_deref(), &reading.extraction, &trust);
+                let line = report::to_extract_json(
+                    &received.input,
+                    reading.message_id.as_deref(),
+                    &reading.extraction,
+                    &trust,
+                );
                 output::print_line(&line)?;
                 for note in &reading.notes {
                     tracing::info!(input = %received.input, "{note}");

@@ -58,7 +58,8 @@ pub(super) fn session_key(text: &str) -> Result<SessionKey> {
     key.ok_or_else(|| {
         Failure::Usage(
             format!("`{text}` is no session"),
-            "write channel and id, such as `voice-48213`, or `emea/voice-48213` for another instance than `default`".to_owned(),
+            "write channel and id, such as `voice-48213`, or `emea/voice-48213` for another instance than `default`"
+                .to_owned(),
         )
     })
 }
@@ -79,12 +80,19 @@ pub(super) fn moment(option: &str, text: &str) -> Result<Timestamp> {
     });
     let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(now.time_zone().clone()).ok().map(|t| t.timestamp());
     ago.or_else(|| text.parse().ok()).or_else(date).ok_or_else(|| {
-        Failure::Usage(format!("`{option} {text}` is no time"), "write `2h`, `3d`, `2026-02-17` or `2026-02-17T10:00:00Z`".to_owned())
+        Failure::Usage(
+            format!("`{option} {text}` is no time"),
+            "write `2h`, `3d`, `2026-02-17` or `2026-02-17T10:00:00Z`".to_owned(),
+        )
     })
 }
 
 /// A state, or what the states are.
-pub(super) fn state<S>(word: Option<&str>, known: &[&'static str], read: impl Fn(&str) -> Option<S>) -> Result<Option<S>> {
+pub(super) fn state<S>(
+    word: Option<&str>,
+    known: &[&'static str],
+    read: impl Fn(&str) -> Option<S>,
+) -> Result<Option<S>> {
     let Some(word) = word else { return Ok(None) };
     read(word).map(Some).ok_or_else(|| {
         Failure::Usage(format!("`{word}` is no state"), crate::diagnostic::suggest(word, known.iter().copied()))

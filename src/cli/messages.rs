@@ -15,7 +15,9 @@ use crate::source::{Content, Envelope, Received};
 
 /// The messages that were received.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm messages list --state quarantined\n  mail2crm messages show 42\n  mail2crm messages reprocess 42")]
+#[command(
+    after_help = "Examples:\n  mail2crm messages list --state quarantined\n  mail2crm messages show 42\n  mail2crm messages reprocess 42"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -71,7 +73,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 .into_iter()
                 .map(|m| {
                     let what = if m.sessions.is_empty() { m.reason.unwrap_or_default() } else { m.sessions.join(", ") };
-                    vec![m.id.to_string(), output::time(m.received_at), m.state.as_str().to_owned(), m.source, m.input, what]
+                    vec![
+                        m.id.to_string(),
+                        output::time(m.received_at),
+                        m.state.as_str().to_owned(),
+                        m.source,
+                        m.input,
+                        what,
+                    ]
                 })
                 .collect();
             output::print_table(&["MESSAGE", "RECEIVED", "STATE", "SOURCE", "INPUT", "SESSIONS OR REASON"], &rows)
@@ -96,9 +105,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
                 let rules = of_source.unwrap_or_else(|| {
-                    Arc::new(Rules { instance: "default".to_owned(), profile: config.profile.clone(), limits: config.limits })
+                    Arc::new(Rules {
+                        instance: "default".to_owned(),
+                        profile: config.profile.clone(),
+                        limits: config.limits,
+                    })
                 });
-                let content = if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
+                let content =
+                    if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {
                     input: story.message.input.clone(),
                     content,

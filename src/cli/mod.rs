@@ -43,8 +43,10 @@ use crate::telemetry;
 /// from, `mail2crm check --online` tells what is wrong with it, and `mail2crm run` is the service.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 all is well; 1 something was not delivered, was quarantined, or does not add up; \
-2 the command line or your files are wrong; 75 temporary failure (pipe mode).")]
+#[command(
+    after_help = "Exit codes: 0 all is well; 1 something was not delivered, was quarantined, or does not add up; \
+2 the command line or your files are wrong; 75 temporary failure (pipe mode)."
+)]
 pub struct Cli {
     /// The configuration [default: $MAIL2CRM_CONFIG, ./mail2crm.toml, /etc/mail2crm/mail2crm.toml].
     #[arg(long, global = true, value_name = "FILE", env = "MAIL2CRM_CONFIG", hide_env_values = true)]
@@ -170,7 +172,10 @@ impl Context {
 
 fn open_ledger(path: &Path) -> Result<Ledger> {
     Ledger::open(path).map_err(|fault| {
-        Failure::World(anyhow::anyhow!("{fault}\n  hint: `state` in the configuration names the ledger (`{}`)", path.display()))
+        Failure::World(anyhow::anyhow!(
+            "{fault}\n  hint: `state` in the configuration names the ledger (`{}`)",
+            path.display()
+        ))
     })
 }
 

@@ -37,11 +37,19 @@ pub(super) fn print_table(head: &[&str], rows: &[Vec<String>]) -> Result {
         if text.chars().count() > WIDEST { text.chars().take(WIDEST - 1).chain(['…']).collect() } else { text }
     };
     let rows: Vec<Vec<String>> = rows.iter().map(|r| r.iter().map(|c| cell(c)).collect()).collect();
-    let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).chain([head.get(i).map_or(0, |h| h.len())]).max().unwrap_or(0);
+    let width = |i: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(i))
+            .map(|c| c.chars().count())
+            .chain([head.get(i).map_or(0, |h| h.len())])
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut out = String::new();
     let mut line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(c, w)| format!("{c}{}", " ".repeat(w.saturating_sub(c.chars().count()))));
+        let padded =
+            cells.iter().zip(&widths).map(|(c, w)| format!("{c}{}", " ".repeat(w.saturating_sub(c.chars().count()))));
         out.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         out.push('\n');
     };
@@ -92,7 +100,11 @@ fn tell(value: &Value, depth: usize, out: &mut String) {
 }
 
 /// What was done by hand, one line each; not all well if something was left as it is.
-pub(super) fn print_handled<I: std::fmt::Display + Serialize, S: Serialize>(json: bool, what: &str, handled: &[Handled<I, S>]) -> Result {
+pub(super) fn print_handled<I: std::fmt::Display + Serialize, S: Serialize>(
+    json: bool,
+    what: &str,
+    handled: &[Handled<I, S>],
+) -> Result {
     for one in handled {
         if json {
             print_line(one)?;

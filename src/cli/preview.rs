@@ -15,7 +15,15 @@ use crate::outcome::Verdict;
 use crate::session::evidence::Found;
 
 /// Prints what one found session would send to one destination.
-pub(super) fn print(out: &mut impl Write, as_json: bool, config: &Config, input: &str, found: &Found, leg: &Leg, now: Timestamp) -> Result {
+pub(super) fn print(
+    out: &mut impl Write,
+    as_json: bool,
+    config: &Config,
+    input: &str,
+    found: &Found,
+    leg: &Leg,
+    now: Timestamp,
+) -> Result {
     let Some(destination) = config.destinations.iter().find(|d| d.name == leg.destination) else { return Ok(()) };
     let document = serde_json::to_string_pretty(&found.document).map_err(anyhow::Error::new)?;
     let inputs = Inputs {
@@ -29,8 +37,11 @@ pub(super) fn print(out: &mut impl Write, as_json: bool, config: &Config, input:
     };
     let preview = match (&leg.refused, &leg.record) {
         (Some((reason, detail)), _) => Err((*reason, detail.clone())),
-        (None, None) => Err((crate::outcome::Reason::NoRecordId, "parked until a later version brings the OutTicket ID".to_owned())),
-        (None, Some(_)) => dispatch::show(&destination.way.shown(), &leg.destination, inputs, now).map_err(|v: Verdict| (v.reason, v.detail)),
+        (None, None) => {
+            Err((crate::outcome::Reason::NoRecordId, "parked until a later version brings the OutTicket ID".to_owned()))
+        }
+        (None, Some(_)) => dispatch::show(&destination.way.shown(), &leg.destination, inputs, now)
+            .map_err(|v: Verdict| (v.reason, v.detail)),
     };
     let key = found.session.session_key();
     if as_json {
@@ -38,7 +49,8 @@ pub(super) fn print(out: &mut impl Write, as_json: bool, config: &Config, input:
             Ok(preview) => of_preview(preview),
             Err((reason, detail)) => json!({ "refused": { "reason": reason, "detail": detail } }),
         };
-        let mut line = json!({ "input": input, "session": key.to_string(), "destination": leg.destination, "record": leg.record });
+        let mut line =
+            json!({ "input": input, "session": key.to_string(), "destination": leg.destination, "record": leg.record });
         if let (Some(line), Value::Object(what)) = (line.as_object_mut(), what) {
             line.extend(what);
         }

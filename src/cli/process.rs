@@ -29,7 +29,9 @@ const BATCH: (usize, usize) = (64, 4 << 20);
 ///
 /// `-` reads one message from stdin, for the pipe of an MTA: exit 0 once it is committed, 75 on any doubt.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm process inbox.mbox\n  mail2crm process mail/ --dry-run\n  mail2crm process metadata-48213.json --to archive\n  in /etc/aliases:  sessions: \"|/usr/local/bin/mail2crm process -\"")]
+#[command(
+    after_help = "Examples:\n  mail2crm process inbox.mbox\n  mail2crm process mail/ --dry-run\n  mail2crm process metadata-48213.json --to archive\n  in /etc/aliases:  sessions: \"|/usr/local/bin/mail2crm process -\""
+)]
 pub(super) struct Args {
     /// `.eml`, `.json`, mbox, Maildir or folder; `-` is one message on stdin.
     #[arg(required = true)]
@@ -96,7 +98,8 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
     let (to_intake, from_source) = mpsc::channel(2);
     let intake = tokio::spawn(service.intake(SOURCE, Arc::new(rules(service.config()))).serve(from_source));
     let inlet = Inlet::new(SOURCE, to_intake);
-    let (to_batches, mut from_files) = mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH.0);
+    let (to_batches, mut from_files) =
+        mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH.0);
     let reader = tokio::task::spawn_blocking(move || {
         for received in files::walk(&paths) {
             if to_batches.blocking_send(received).is_err() {
@@ -130,7 +133,9 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
                 match settled {
                     Settled::Accepted => {}
                     Settled::Refused(_) => taken.refused += 1,
-                    Settled::TryAgain(detail) => return Err(Failure::World(anyhow::anyhow!("not committed: {detail}"))),
+                    Settled::TryAgain(detail) => {
+                        return Err(Failure::World(anyhow::anyhow!("not committed: {detail}")));
+                    }
                 }
             }
         }
@@ -167,19 +172,24 @@ fn size(content: &Content) -> usize {
 /// Says what became of it; not all well if something was not delivered or was quarantined.
 async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timestamp) -> Result {
     let deliveries = ledger.deliveries(Filter { since: Some(begun), ..Filter::default() }).await?;
-    let messages = ledger.messages(Filter { source: Some(SOURCE.to_owned()), since: Some(begun), ..Filter::default() }).await?;
+    let messages =
+        ledger.messages(Filter { source: Some(SOURCE.to_owned()), since: Some(begun), ..Filter::default() }).await?;
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for delivery in &deliveries {
         *states.entry(delivery.state.as_str()).or_default() += 1;
     }
     if context.json {
-        output::print_line(&json!({ "messages": taken.messages, "unreadable": taken.unreadable, "refused": taken.refused, "deliveries": states }))?;
+        output::print_line(
+            &json!({ "messages": taken.messages, "unreadable": taken.unreadable, "refused": taken.refused, "deliveries": states }),
+        )?;
     } else {
         let states = states.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
         let states = if states.is_empty() { "nothing to deliver".to_owned() } else { states };
         eprintln!("{} messages taken in, {} put into quarantine; deliveries: {states}", taken.messages, taken.refused);
     }
-    let well = |state: DeliveryState| matches!(state, DeliveryState::Delivered | DeliveryState::Unchanged | DeliveryState::Superseded);
+    let well = |state: DeliveryState| {
+        matches!(state, DeliveryState::Delivered | DeliveryState::Unchanged | DeliveryState::Superseded)
+    };
     let all_well = taken.unreadable == 0
         && taken.refused == 0
         && deliveries.iter().all(|d| well(d.state))

@@ -19,7 +19,9 @@ impl Progress {
             return Self { bar: ProgressBar::hidden(), items: 0 };
         }
         let bar = ProgressBar::with_draw_target(Some(paths.iter().map(|p| size(p)).sum()), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {bytes}/{total_bytes}  {msg}  {bytes_per_sec}  {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{bar:30} {percent:>3} %  {bytes}/{total_bytes}  {msg}  {bytes_per_sec}  {eta} left",
+        ) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(500));

@@ -16,7 +16,9 @@ use crate::source::files;
 ///
 /// Values that only an answer of the CRM can give are shown as `«steps.ticket.etag»`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm render message.eml --to helpdesk\n  mail2crm --json render metadata-48213.json --to cases | jq .mail.raw -r")]
+#[command(
+    after_help = "Examples:\n  mail2crm render message.eml --to helpdesk\n  mail2crm --json render metadata-48213.json --to cases | jq .mail.raw -r"
+)]
 pub(super) struct Args {
     /// `.eml`, `.json`, mbox, Maildir or folder; `-` is one message on stdin.
     path: PathBuf,
@@ -34,7 +36,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut sessions, now) = (0, Timestamp::now());
     for received in files::walk(&[args.path]) {
-        let received = received.map_err(|(path, error)| Failure::Usage(format!("can't read `{path}`: {error}"), "name a file that is there".to_owned()))?;
+        let received = received.map_err(|(path, error)| {
+            Failure::Usage(format!("can't read `{path}`: {error}"), "name a file that is there".to_owned())
+        })?;
         match crate::intake::read_safely(&received, &rules).extraction {
             Extraction::Sessions(found) => {
                 for found in &found {

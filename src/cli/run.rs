@@ -9,7 +9,9 @@ use crate::telemetry;
 
 /// Run the service: read the sources, update the records, until SIGTERM or Ctrl-C.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: mail2crm --config /etc/mail2crm/mail2crm.toml run\n\nLogs go to stderr; `log = \"json\"` in the configuration makes them JSON.")]
+#[command(
+    after_help = "Example: mail2crm --config /etc/mail2crm/mail2crm.toml run\n\nLogs go to stderr; `log = \"json\"` in the configuration makes them JSON."
+)]
 pub(super) struct Args {}
 
 pub(super) fn run(context: &Context, _: Args) -> Result {

@@ -12,7 +12,9 @@ use crate::telemetry;
 ///
 /// Use it with `connector = "sandbox"` in a destination. Everything is in memory and gone at the end.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm sandbox\n  mail2crm sandbox --faults '429=0.1,500=0.05,slow=200ms' --records C-1..C-500")]
+#[command(
+    after_help = "Examples:\n  mail2crm sandbox\n  mail2crm sandbox --faults '429=0.1,500=0.05,slow=200ms' --records C-1..C-500"
+)]
 pub(super) struct Args {
     /// Where REST and the web page listen.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7025")]
@@ -32,14 +34,31 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
-    telemetry::start(if context.verbosity < 0 { context.verbosity } else { context.verbosity + 1 }, telemetry::Form::Text);
-    let usage = |option: &'static str| move |text: String| Failure::Usage(format!("`--{option}`: {text}"), "`mail2crm sandbox --help` shows examples".to_owned());
+    telemetry::start(
+        if context.verbosity < 0 { context.verbosity } else { context.verbosity + 1 },
+        telemetry::Form::Text,
+    );
+    let usage = |option: &'static str| {
+        move |text: String| {
+            Failure::Usage(format!("`--{option}`: {text}"), "`mail2crm sandbox --help` shows examples".to_owned())
+        }
+    };
     let records: Records = args.records.parse().map_err(usage("records"))?;
     let faults: Faults = args.faults.parse().map_err(usage("faults"))?;
     super::runtime()?.block_on(async {
-        let settings = Settings { http: args.http, smtp: Some(args.smtp), token: SecretString::from(args.token), records, faults, exposed: false };
+        let settings = Settings {
+            http: args.http,
+            smtp: Some(args.smtp),
+            token: SecretString::from(args.token),
+            records,
+            faults,
+            exposed: false,
+        };
         let running = Sandbox::start(settings).await?;
-        eprintln!("the sandbox CRM is at http://{}/ (REST below /api, mail intake at {})", running.http_addr, args.smtp);
+        eprintln!(
+            "the sandbox CRM is at http://{}/ (REST below /api, mail intake at {})",
+            running.http_addr, args.smtp
+        );
         super::run::stop_on_signal()?.cancelled().await;
         running.stop().await;
         Ok(())

@@ -45,7 +45,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             let rows: Vec<Vec<String>> = rows
                 .into_iter()
                 .map(|s| {
-                    let deliveries = s.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
+                    let deliveries =
+                        s.deliveries.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
                     let updated = s.updated_at.map(output::time).unwrap_or_default();
                     vec![s.key, s.versions.to_string(), updated, output::time(s.changed_at), deliveries]
                 })
@@ -55,7 +56,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         Command::Show { session } => {
             let key = filter::session_key(&session)?;
             let story = runtime.block_on(ledger.session_story(&key))?.ok_or_else(|| {
-                Failure::Usage(format!("there is no session {session}"), "`mail2crm sessions list` shows them".to_owned())
+                Failure::Usage(
+                    format!("there is no session {session}"),
+                    "`mail2crm sessions list` shows them".to_owned(),
+                )
             })?;
             output::print_story(context.json, &story)
         }

@@ -22,7 +22,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the golden cases: sessions in, the expected requests or mail out.
-    #[command(after_help = "Examples:\n  mail2crm templates test\n  mail2crm templates test my-templates\n  mail2crm templates test my-templates --bless")]
+    #[command(
+        after_help = "Examples:\n  mail2crm templates test\n  mail2crm templates test my-templates\n  mail2crm templates test my-templates --bless"
+    )]
     Test {
         /// A folder of templates that lies over the built-in ones (like `--templates`).
         dir: Option<PathBuf>,
@@ -59,10 +61,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     let well = result.passed();
                     *if well { &mut passed } else { &mut failed } += 1;
                     if context.json {
-                        output::print_line(&json!({ "connector": name, "case": result.file, "passed": well, "problems": result.problems }))?;
+                        output::print_line(
+                            &json!({ "connector": name, "case": result.file, "passed": well, "problems": result.problems }),
+                        )?;
                     } else if !well {
                         let problems = result.problems.join("\n    ");
-                        output::print_text(&format!("FAILED  {name}/{}: {}\n    {problems}\n", result.file, result.about))?;
+                        output::print_text(&format!(
+                            "FAILED  {name}/{}: {}\n    {problems}\n",
+                            result.file, result.about
+                        ))?;
                     }
                     if let (Some(dir), true, Some(blessed)) = (&dir, bless && !well, &result.blessed) {
                         let path = dir.join(name).join(&result.file);

@@ -120,12 +120,20 @@ pub(super) fn check(
         (Some(_), None) => connector(name, table, around, connectors, faults),
         (None, Some(_)) => storage(name, table, around, faults),
         (Some(_), Some(_)) => {
-            let fault = places.key_fault(&["destination", name, "storage"], "two_ways", "a destination has a `connector` or a `storage`, not both");
+            let fault = places.key_fault(
+                &["destination", name, "storage"],
+                "two_ways",
+                "a destination has a `connector` or a `storage`, not both",
+            );
             faults.push(fault.hint("make two destinations of it, and name both in the route"));
             None
         }
         (None, None) => {
-            let fault = places.fault(&at, "missing_key", format!("`destination.{name}` lacks the key `connector` (or `storage`)"));
+            let fault = places.fault(
+                &at,
+                "missing_key",
+                format!("`destination.{name}` lacks the key `connector` (or `storage`)"),
+            );
             faults.push(fault.hint("`mail2crm connector list` shows the connectors; `storage` names a folder"));
             None
         }
@@ -146,7 +154,11 @@ fn connector(
     let Some(connector) = connectors.get(kind, faults) else {
         if connectors.catalogue.connector(kind).is_none() {
             let known: Vec<&str> = connectors.catalogue.connectors().collect();
-            faults.push(places.fault(&key("connector"), "unknown_connector", format!("there is no connector `{kind}`")).hint(suggest(kind, known)));
+            faults.push(
+                places
+                    .fault(&key("connector"), "unknown_connector", format!("there is no connector `{kind}`"))
+                    .hint(suggest(kind, known)),
+            );
         }
         return None;
     };
@@ -175,7 +187,11 @@ fn connector(
         }
         (Transport::Email, Some(smtp)) => Some(Way::Email { to, smtp }),
         (Transport::Email, None) => {
-            let fault = places.fault(&["destination", name], "missing_key", format!("`destination.{name}` lacks the key `smtp`"));
+            let fault = places.fault(
+                &["destination", name],
+                "missing_key",
+                format!("`destination.{name}` lacks the key `smtp`"),
+            );
             faults.push(fault.hint("add `smtp = { host = \"…\", user = \"…\", password = { env = \"…\" } }`: the server that takes the mail"));
             None
         }
@@ -187,35 +203,53 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
     let before = faults.len();
     for key in table.settings.keys() {
         let known = ["storage", "path", "concurrency"];
-        let fault = places.key_fault(&["destination", name, key], "unknown_key", format!("unknown key `{key}` in `destination.{name}`"));
+        let fault = places.key_fault(
+            &["destination", name, key],
+            "unknown_key",
+            format!("unknown key `{key}` in `destination.{name}`"),
+        );
         faults.push(fault.hint(suggest(key, known)));
     }
-    for (key, there) in [("transport", table.transport.is_some()), ("smtp", table.smtp.is_some()), ("ca_file", table.ca_file.is_some())] {
+    for (key, there) in
+        [("transport", table.transport.is_some()), ("smtp", table.smtp.is_some()), ("ca_file", table.ca_file.is_some())]
+    {
         if there {
-            faults.push(places.key_fault(&["destination", name, key], "unknown_key", format!("`{key}` goes with `connector`")).hint("leave it away"));
+            faults.push(
+                places
+                    .key_fault(&["destination", name, key], "unknown_key", format!("`{key}` goes with `connector`"))
+                    .hint("leave it away"),
+            );
         }
     }
     let folder = table.storage.unwrap_or_default();
     if folder.contains("://") || folder.is_empty() {
-        let fault = places.fault(&["destination", name, "storage"], "not_supported", format!("`{folder}` is no folder"));
+        let fault =
+            places.fault(&["destination", name, "storage"], "not_supported", format!("`{folder}` is no folder"));
         faults.push(fault.hint("this version stores in folders: write a path such as `/srv/sessions`"));
     }
     let Some(text) = table.path else {
-        let fault = places.fault(&["destination", name], "missing_key", format!("`destination.{name}` lacks the key `path`"));
-        faults.push(fault.hint("add `path = \"{{date ends_at '%Y/%m/%d'}}/{{key}}.json\"`: where below `storage` each document goes"));
+        let fault =
+            places.fault(&["destination", name], "missing_key", format!("`destination.{name}` lacks the key `path`"));
+        faults.push(fault.hint(
+            "add `path = \"{{date ends_at '%Y/%m/%d'}}/{{key}}.json\"`: where below `storage` each document goes",
+        ));
         return None;
     };
     let at = ["destination", name, "path"];
-    let path = match Inline::compile(&text, places.file(), places.text_offset(&at), Place::FilePath, &Shape::for_session()) {
-        Ok(path) => path,
-        Err(found) => {
-            faults.extend(found);
-            return None;
-        }
-    };
+    let path =
+        match Inline::compile(&text, places.file(), places.text_offset(&at), Place::FilePath, &Shape::for_session()) {
+            Ok(path) => path,
+            Err(found) => {
+                faults.extend(found);
+                return None;
+            }
+        };
     if !text.contains("{{key}}") && !(text.contains("{{channel}}") && text.contains("{{id}}")) {
         let fault = places.fault(&at, "not_distinct", "this path does not tell two sessions apart");
-        faults.push(fault.hint("have `{{key}}` in it, such as `{{key}}.json`: calls and chats count their ids separately"));
+        faults.push(
+            fault.hint("have `{{key}}` in it, such as `{{key}}.json`: calls and chats count their ids separately"),
+        );
     }
-    (faults.len() == before).then(|| Way::Storage { folder: below(around.base, Path::new(&folder)), path: Arc::new(path) })
+    (faults.len() == before)
+        .then(|| Way::Storage { folder: below(around.base, Path::new(&folder)), path: Arc::new(path) })
 }

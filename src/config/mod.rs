@@ -149,17 +149,25 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let mut faults = Diagnostics::new();
 
     if table.state.contains("://") {
-        let fault = places.fault(&["state"], "not_supported", "`state` must be a file: this version has the embedded ledger only");
+        let fault = places.fault(
+            &["state"],
+            "not_supported",
+            "`state` must be a file: this version has the embedded ledger only",
+        );
         faults.push(fault.hint("write a path, such as `state = \"mail2crm.db\"`"));
     }
     if let Some(zone) = &table.time_zone
         && jiff::tz::TimeZone::get(zone).is_err()
     {
-        let fault = places.fault(&["time_zone"], "unknown_time_zone", format!("`{zone}` is no time zone that is known here"));
+        let fault =
+            places.fault(&["time_zone"], "unknown_time_zone", format!("`{zone}` is no time zone that is known here"));
         faults.push(fault.hint("write a name of the IANA database, such as `America/Chicago`"));
     }
 
-    let limits = Limits { message_bytes: usize::try_from(table.limits.message_bytes).unwrap_or(usize::MAX), ..Limits::default() };
+    let limits = Limits {
+        message_bytes: usize::try_from(table.limits.message_bytes).unwrap_or(usize::MAX),
+        ..Limits::default()
+    };
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
     let mut sources = Vec::new();

@@ -78,13 +78,18 @@ pub(super) fn check(
         *path = below(base, path);
     }
     if instance.is_empty() || !instance.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-        let fault = places.fault(&["source", name, "instance"], "bad_value", format!("`{instance}` can't name an instance"));
+        let fault =
+            places.fault(&["source", name, "instance"], "bad_value", format!("`{instance}` can't name an instance"));
         faults.push(fault.hint("use letters, digits, `.`, `_` and `-`"));
     }
     let profile = profiles.get(&profile_name, faults);
     if profile.is_none() && profiles.catalogue.profile(&profile_name).is_none() {
         let known = profiles.catalogue.profiles();
-        let fault = places.fault(&["source", name, "profile"], "unknown_profile", format!("there is no profile `{profile_name}`"));
+        let fault = places.fault(
+            &["source", name, "profile"],
+            "unknown_profile",
+            format!("there is no profile `{profile_name}`"),
+        );
         faults.push(fault.hint(suggest(&profile_name, known.iter().map(String::as_str))));
     }
     let profile = profile.filter(|_| faults.len() == before)?;

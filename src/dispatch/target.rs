@@ -115,12 +115,16 @@ impl Target {
                 let credentials = credentials(to, &prepared.request)?;
                 let response = http.send(&prepared.request, &credentials).await?;
                 match to.judge_check(&response, Timestamp::now()) {
-                    verdict if verdict.class == Class::Ok => Ok(format!("{} answers, the credentials are good", to.base_url())),
+                    verdict if verdict.class == Class::Ok => {
+                        Ok(format!("{} answers, the credentials are good", to.base_url()))
+                    }
                     verdict => Err(verdict),
                 }
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
-            Way::Storage { folder, .. } => folder.check().await.map(|()| "the folder is there and can be written to".to_owned()),
+            Way::Storage { folder, .. } => {
+                folder.check().await.map(|()| "the folder is there and can be written to".to_owned())
+            }
         }
     }
 }
@@ -203,7 +207,8 @@ async fn store(name: &str, path: &Inline, folder: &FolderSender, inputs: Inputs<
         Ok(Stored::Same) => Verdict::new(Class::Ok, Reason::Unchanged, ""),
         Err(verdict) => verdict,
     };
-    let exchange = json!({ "step": STORE, "request": format!("file {shown} of {bytes} bytes"), "verdict": verdict.reason });
+    let exchange =
+        json!({ "step": STORE, "request": format!("file {shown} of {bytes} bytes"), "verdict": verdict.reason });
     let applied = (verdict.class == Class::Ok).then(|| (STORE.to_owned(), inputs.digest.to_owned()));
     Done::one(verdict, exchange, applied)
 }
@@ -224,7 +229,9 @@ pub fn show(way: &Shown<'_>, name: &str, inputs: Inputs<'_>, date: Timestamp) ->
     match way {
         Shown::Rest(to) => preview(to, inputs).map(Preview::Requests),
         Shown::Email(to) => email::compose(to, &inputs, date).map(|mail| Preview::Mail(Box::new(mail))),
-        Shown::Storage(folder, path) => file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text)),
+        Shown::Storage(folder, path) => {
+            file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text))
+        }
     }
 }
 

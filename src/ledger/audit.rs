@@ -162,7 +162,8 @@ impl Audit {
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = |states: &BTreeMap<&'static str, u64>| -> String {
-            let some = states.iter().filter(|(_, n)| **n > 0).map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>();
+            let some =
+                states.iter().filter(|(_, n)| **n > 0).map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>();
             if some.is_empty() { "none".to_owned() } else { some.join(", ") }
         };
         writeln!(f, "messages    {} ({})", self.messages.values().sum::<u64>(), counts(&self.messages))?;

@@ -82,9 +82,10 @@ impl Match {
             && word(&self.instance, Some(&session.instance))
             && word(&self.session_type, session.session_type.as_deref())
             && word(&self.lang, session.lang.as_deref())
-            && self.menu_path.as_ref().is_none_or(|wanted| {
-                session.menu_path.as_deref().is_some_and(|path| wanted.any(|w| below(path, w)))
-            })
+            && self
+                .menu_path
+                .as_ref()
+                .is_none_or(|wanted| session.menu_path.as_deref().is_some_and(|path| wanted.any(|w| below(path, w))))
             && self.disposition.as_ref().is_none_or(|wanted| {
                 session.dispositions.iter().filter_map(|d| d.code.as_deref()).any(|code| wanted.any(|w| w == code))
             })

@@ -26,9 +26,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::{is_loopback, seconds};
-use crate::tls;
 use crate::outcome::{Class, Reason, Verdict, of_smtp_code};
 use crate::secret::Secret;
+use crate::tls;
 
 /// Connections to one server at a time, busy or idle.
 const CONNECTIONS: usize = 4;

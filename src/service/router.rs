@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::connector::Connector;
 use crate::config::{Config, DestinationConfig, Way};
+use crate::connector::Connector;
 use crate::ledger::{Leg, Planner};
 use crate::outcome::Reason;
 use crate::record::route::{Route, destinations};
@@ -45,7 +45,10 @@ impl Router {
 
     /// The legs of a session that is at hand.
     pub fn legs_of(&self, session: &Session) -> Vec<Leg> {
-        destinations(&self.routes, &self.names, session).into_iter().filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?))).collect()
+        destinations(&self.routes, &self.names, session)
+            .into_iter()
+            .filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?)))
+            .collect()
     }
 
     fn leg(&self, name: &str, session: &Session, rule: &Rule) -> Leg {
@@ -71,7 +74,9 @@ impl Router {
 fn rule(destination: &DestinationConfig) -> Rule {
     match &destination.way {
         Way::Storage { .. } => Rule::Session,
-        Way::Rest { to, .. } | Way::Email { to, .. } => Rule::Record { connector: to.connector.clone(), accounts: destination.accounts }
+        Way::Rest { to, .. } | Way::Email { to, .. } => {
+            Rule::Record { connector: to.connector.clone(), accounts: destination.accounts }
+        }
     }
 }
 

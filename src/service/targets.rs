@@ -29,7 +29,8 @@ pub fn build(config: &Config) -> Result<Targets, Diagnostics> {
                 if let Err(sentence) = to.authorize(|secret| secret.reveal()) {
                     fault(sentence, "set it for the user that runs mail2crm");
                 }
-                let settings = HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
+                let settings =
+                    HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
                 match HttpSender::new(settings) {
                     Ok(http) => dispatch::Way::Rest { to: to.clone(), http },
                     Err(sentence) => {
@@ -59,12 +60,14 @@ pub fn build(config: &Config) -> Result<Targets, Diagnostics> {
                 dispatch::Way::Storage { path: path.clone(), folder }
             }
         };
-        targets.insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
+        targets
+            .insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
     }
     for source in &config.sources {
         if let Some(Err(sentence)) = source.kind.secret().map(|s| s.reveal()) {
             let place = format!("{}: source.{}", config.shown, source.name);
-            faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint("set it for the user that runs mail2crm"));
+            faults
+                .push(Diagnostic::of_file(place, "not_ready", sentence).hint("set it for the user that runs mail2crm"));
         }
     }
     faults.into_result(targets)

@@ -31,7 +31,6 @@ impl Start {
             _ => true,
         }
     }
-
 }
 
 impl FromStr for Start {

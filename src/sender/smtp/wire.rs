@@ -19,9 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::tls::find;
 use super::{Step, refusal};
 use crate::outcome::{Class, Reason, Verdict};
+use crate::tls::find;
 
 /// All answers before STARTTLS together may have this many bytes.
 const CLEAR_CAP: usize = 16 << 10;

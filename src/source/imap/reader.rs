@@ -285,7 +285,7 @@ impl Reader {
             Settled::TryAgain(why) => Some(why.as_str()),
             _ => None,
         });
-        let why = if answers.len() == mails.len() { unsafe_one } else { Some("no answer from intake") };
+        let why = if answers.len() == mails.len().max(1) { unsafe_one } else { Some("no answer from intake") };
         if let Some(why) = why {
             if !self.stop.is_cancelled() {
                 warn!("{} messages are not in the ledger yet and are read again: {why}", mails.len());

@@ -3,6 +3,7 @@
 //!
 //! All types are plain values of our own, so the MIME crate can change in one file (`parse`).
 
+pub mod authenticity;
 mod boundary;
 mod decode;
 mod fields;

@@ -26,6 +26,7 @@ use crate::intake::Intake;
 use crate::ledger::Fault;
 use crate::ledger::Ledger;
 use crate::source::Inlet;
+use crate::verify::{Dns, Verifier};
 
 /// The parts of a running service, or of one `process`.
 pub struct Service {
@@ -33,6 +34,7 @@ pub struct Service {
     ledger: Ledger,
     router: Arc<Router>,
     dispatcher: Arc<Dispatcher>,
+    verifier: Arc<Verifier>,
 }
 
 impl Service {
@@ -47,7 +49,8 @@ impl Service {
             Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
         let default_profile = config.profile.clone();
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, profiles, default_profile, rules));
-        Ok(Self { config, ledger, router, dispatcher })
+        let verifier = Arc::new(Verifier::new(Dns::network()));
+        Ok(Self { config, ledger, router, dispatcher, verifier })
     }
 
     /// The configuration.
@@ -62,7 +65,7 @@ impl Service {
 
     /// An intake for a source with this name.
     pub fn intake(&self, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
-        Intake { source: source.into(), rules, ledger: self.ledger.clone(), planner: self.router.clone() }
+        Intake::new(source, rules, self.ledger.clone(), self.router.clone(), self.verifier.clone())
     }
 
     /// Delivers what is due now or soon, until nothing is.

@@ -6,12 +6,14 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::filter::{self, FilterArgs};
-use super::{Context, Failure, Result, output};
+use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
-use crate::intake::{self, Rules};
+use crate::intake::{self, Gate};
 use crate::ledger::MessageState;
+use crate::message::authenticity::Verdict;
 use crate::service::Router;
 use crate::source::{Content, Envelope, Received};
+use crate::verify::{Dns, Verifier};
 
 /// The messages that were received.
 #[derive(Debug, clap::Args)]
@@ -41,7 +43,7 @@ enum Command {
         #[arg(long)]
         raw: bool,
     },
-    /// Read quarantined or ignored ones again, with today's profile and program.
+    /// Read quarantined or ignored ones again, with today's profile, policy and program.
     Reprocess {
         /// Their numbers.
         #[arg(required = true)]
@@ -99,18 +101,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
         Command::Reprocess { ids } => {
             let router = Arc::new(Router::new(&config));
+            let verifier = Verifier::new(Dns::network());
             let mut all_done = true;
             for id in ids {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
                 let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
-                let rules = of_source.unwrap_or_else(|| {
-                    Arc::new(Rules {
-                        instance: "default".to_owned(),
-                        profile: config.profile.clone(),
-                        limits: config.limits,
-                    })
-                });
+                let rules = of_source.unwrap_or_else(|| Arc::new(process::rules(&config)));
                 let content =
                     if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {
@@ -120,7 +117,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     received_at: Some(story.message.received_at),
                 };
                 let now = Timestamp::now();
-                let row = intake::row(&story.message.source, &received, intake::read_safely(&received, &rules), now);
+                let mut reading = intake::read_safely(&received, &rules);
+                let trust = runtime.block_on(Gate::new(&rules, &verifier).admit(&received, &mut reading, now));
+                if trust.verdict == Verdict::Unknown {
+                    all_done = false;
+                    eprintln!("message {id}: left as it is: {trust}");
+                    continue;
+                }
+                let row = intake::row(&story.message.source, &received, reading, now);
                 let (state, reason) = (row.state, row.reason);
                 let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;
                 all_done &= done.is_some() && state != MessageState::Quarantined;

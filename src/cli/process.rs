@@ -15,6 +15,7 @@ use super::{Context, Failure, Result, output, preview};
 use crate::config::Config;
 use crate::intake::{self, Rules};
 use crate::ledger::{DeliveryState, Filter, Ledger, MessageState};
+use crate::message::authenticity::TrustPolicy;
 use crate::record::route::Route;
 use crate::service::{Router, Service};
 use crate::session::evidence::Extraction;
@@ -46,7 +47,12 @@ pub(super) struct Args {
 
 /// How files that the operator names are read.
 pub(super) fn rules(config: &Config) -> Rules {
-    Rules { instance: "default".to_owned(), profile: config.profile.clone(), limits: config.limits }
+    Rules {
+        instance: "default".to_owned(),
+        profile: config.profile.clone(),
+        limits: config.limits,
+        trust: TrustPolicy::Anyone,
+    }
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {

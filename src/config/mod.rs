@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{DestinationConfig, DestinationTable, Way};
-pub use source::{SourceConfig, SourceTable, Trust};
+pub use source::{SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;

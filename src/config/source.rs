@@ -10,6 +10,7 @@ use super::{DEFAULT_PROFILE, Profiles};
 use crate::diagnostic::{Diagnostics, suggest};
 use crate::intake::Rules;
 use crate::message::Limits;
+use crate::message::authenticity::policy::{TrustPolicy, TrustTable};
 use crate::settings::Places;
 use crate::source::Kind;
 
@@ -27,9 +28,9 @@ pub struct SourceTable {
     /// How that platform names and labels things: a file of `templates/_profiles`.
     #[serde(default = "default_profile")]
     pub profile: String,
-    /// Who may cause an effect. `"anyone"` must be written out: whoever can put a mail into this source can
-    /// then change records.
-    pub trust: Trust,
+    /// Who may cause an effect: `{ dkim = ["ccaip.example"] }` and the like. `"anyone"` must be written out:
+    /// whoever can put a mail into this source can then change records.
+    pub trust: TrustTable,
 }
 
 fn default_instance() -> String {
@@ -38,14 +39,6 @@ fn default_instance() -> String {
 
 fn default_profile() -> String {
     DEFAULT_PROFILE.to_owned()
-}
-
-/// Who may cause an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// Every message of the source.
-    Anyone,
 }
 
 /// A source without faults.
@@ -69,10 +62,18 @@ pub(super) fn check(
     faults: &mut Diagnostics,
 ) -> Option<SourceConfig> {
     let before = faults.len();
-    let SourceTable { mut kind, instance, profile: profile_name, trust: Trust::Anyone } = table;
+    let SourceTable { mut kind, instance, profile: profile_name, trust } = table;
     for (key, sentence, hint) in kind.validate() {
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
         faults.push(places.fault(&path, "bad_value", sentence).hint(hint));
+    }
+    if let TrustTable::Named(trusted) = &trust {
+        for (key, sentence, hint) in trusted.validate() {
+            let steps = key.split('.').filter(|step| !step.is_empty());
+            let path: Vec<&str> = ["source", name, "trust"].into_iter().chain(steps).collect();
+            let code = if key == "otherwise" { "not_supported" } else { "bad_trust" };
+            faults.push(places.fault(&path, code, sentence).hint(hint));
+        }
     }
     for path in kind.paths() {
         *path = below(base, path);
@@ -93,7 +94,11 @@ pub(super) fn check(
         faults.push(fault.hint(suggest(&profile_name, known.iter().map(String::as_str))));
     }
     let profile = profile.filter(|_| faults.len() == before)?;
-    Some(SourceConfig { name: name.to_owned(), kind, rules: Arc::new(Rules { instance, profile, limits }) })
+    Some(SourceConfig {
+        name: name.to_owned(),
+        kind,
+        rules: Arc::new(Rules { instance, profile, limits, trust: TrustPolicy::from(trust) }),
+    })
 }
 
 /// A path of the configuration: relative ones start from its folder.

@@ -7,3 +7,4 @@ mod extract;
 mod imap;
 mod robustness;
 mod sandbox;
+mod trust;

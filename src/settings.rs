@@ -175,6 +175,10 @@ impl Checker<'_> {
         let Some(rules) = schema.as_object() else { return };
         if let Some(branches) = alternatives(rules) {
             if let DeValue::Table(table) = node.get_ref() {
+                // Keys beside the alternatives: both belong to the one table.
+                if rules.contains_key("properties") {
+                    return self.table(&schema, table, node.span(), path);
+                }
                 let tables: Vec<Value> =
                     branches.iter().map(|b| self.resolve(b)).filter(|b| allows(b, "object")).collect();
                 match self.choose(&tables, table, node.span(), path) {

@@ -10,9 +10,8 @@ mod gate;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -32,7 +31,7 @@ use crate::verify::Verifier;
 
 /// How long mail that DNS must say something about waits in its source. Then it goes to quarantine, so that
 /// nothing waits behind it for ever; `messages reprocess` asks again.
-const PATIENCE_SECONDS: i64 = 3600;
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How the messages of one source are read.
 #[derive(Debug, Clone)]
@@ -175,8 +174,6 @@ pub struct Intake {
     pub planner: Arc<dyn Planner>,
     /// What checks where they come from.
     pub verifier: Arc<Verifier>,
-    /// Since when DNS has not answered, in seconds; 0 if it does.
-    silent_since: Arc<AtomicI64>,
 }
 
 impl Intake {
@@ -188,7 +185,7 @@ impl Intake {
         planner: Arc<dyn Planner>,
         verifier: Arc<Verifier>,
     ) -> Self {
-        Self { source: source.into(), rules, ledger, planner, verifier, silent_since: Arc::default() }
+        Self { source: source.into(), rules, ledger, planner, verifier }
     }
 
     /// Serves a source until it hands over no more. Batches are committed in their order; once one could
@@ -217,6 +214,7 @@ impl Intake {
             };
             match committed {
                 Ok(accepted) => {
+                    self.verifier.answered(&self.source);
                     let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
                     let mut settled: Vec<_> =
                         accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
@@ -262,25 +260,17 @@ impl Intake {
     /// Lets the source's policy decide about each message. The error says why the batch has to wait.
     async fn admit(&self, items: &[Received], readings: &mut [Reading], now: Timestamp) -> Result<(), String> {
         let gate = Gate::new(&self.rules, &self.verifier);
-        let mut silent = None;
         for (received, reading) in items.iter().zip(readings) {
             let trust = gate.admit(received, reading, now).await;
             if trust.verdict != Verdict::Unknown {
                 continue;
             }
-            let since = self.silent_since.load(Ordering::Relaxed);
-            if since == 0 {
-                self.silent_since.store(now.as_second(), Ordering::Relaxed);
-            } else if now.as_second() - since > PATIENCE_SECONDS {
-                reading.extraction = gate::untrusted(&trust);
-                continue;
+            if self.verifier.silent_for(&self.source, now) <= PATIENCE {
+                return Err(format!("it can't be told now who sent it: {trust}"));
             }
-            silent = Some(trust.to_string());
+            reading.extraction = gate::untrusted(&trust);
         }
-        match silent {
-            Some(why) => Err(format!("it can't be told now who sent it: {why}")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Commits a batch that may be committed; the error says why it is not.

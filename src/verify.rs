@@ -4,6 +4,9 @@
 //! Everything is checked on the bytes as they were received. It only asks DNS about domains that the policy
 //! names, for at most `DEADLINE`, about at most `SIGNATURES` signatures; what got no answer in that time is
 //! `temperror` and never a verdict.
+//!
+//! DMARC (RFC 9989) is not asked for: it passes if an aligned DKIM or SPF does, which is what counts here
+//! anyway, and its policy is about mail that nobody vouches for, which never has an effect.
 
 mod arc;
 mod dkim;
@@ -13,17 +16,19 @@ mod key;
 mod spf;
 mod zone;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 pub use dns::Dns;
 pub use zone::Zone;
 
-use crate::message::authenticity::{Authenticity, TrustPolicy, policy::Trusted, results, token};
-use crate::message::{Limits, parse};
+use crate::message::authenticity::{Authenticity, Checked, TrustPolicy, policy::Trusted, results, token};
+use crate::message::{Limits, Message, parse};
 use exact::Exact;
 
 /// How long the checks of one message may take together.
@@ -48,12 +53,25 @@ pub struct Arrival<'a> {
 #[derive(Debug)]
 pub struct Verifier {
     dns: Dns,
+    /// Since when each source waits for an answer.
+    silent: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl Verifier {
     /// A verifier that asks this DNS.
     pub fn new(dns: Dns) -> Self {
-        Self { dns }
+        Self { dns, silent: Mutex::default() }
+    }
+
+    /// How long a source has been waiting for an answer; from now on if it was not.
+    pub fn silent_for(&self, source: &str, now: Timestamp) -> SignedDuration {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        now.duration_since(*silent.entry(source.to_owned()).or_insert(now))
+    }
+
+    /// What a source waited for is decided.
+    pub fn answered(&self, source: &str) {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
     }
 
     /// Everything that the policy can make use of.
@@ -65,7 +83,7 @@ impl Verifier {
         limits: &Limits,
         now: Timestamp,
     ) -> Authenticity {
-        let message = parse::parse(raw, limits);
+        let message = parse::describe_head(raw, limits);
         let mut found = Authenticity::default();
         let trusted = match policy {
             TrustPolicy::Anyone => return found,
@@ -96,7 +114,7 @@ impl Verifier {
         limits: &Limits,
         now: Timestamp,
     ) -> Authenticity {
-        let mut found = Authenticity { author: author(&parse::parse(raw, limits)), ..Authenticity::default() };
+        let mut found = Authenticity { author: author(&parse::describe_head(raw, limits)), ..Authenticity::default() };
         self.signatures(raw, policy, limits, &mut found, now, Instant::now() + DEADLINE).await;
         found.arc = None;
         found
@@ -137,7 +155,7 @@ impl Verifier {
         helo: &str,
         sender: &str,
         deadline: Instant,
-    ) -> Option<crate::message::authenticity::Checked> {
+    ) -> Option<Checked> {
         let domain = sender.rsplit_once('@').map_or(helo, |(_, domain)| domain).to_ascii_lowercase();
         if !trusted.names_spf(&domain) {
             return None;
@@ -147,7 +165,7 @@ impl Verifier {
 }
 
 /// The domain of the one author.
-fn author(message: &crate::message::Message<'_>) -> Option<String> {
+fn author(message: &Message<'_>) -> Option<String> {
     let one_field = message.fields_named("From").count() == 1;
     let [address] = message.from.as_slice() else { return None };
     let (_, domain) = address.rsplit_once('@')?;

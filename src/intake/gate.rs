@@ -82,7 +82,7 @@ impl<'a> Gate<'a> {
         let arrival = Arrival {
             sender: received.envelope.sender.as_deref(),
             recipients: &received.envelope.recipients,
-            peer: None,
+            peer: received.envelope.peer.as_ref().map(|peer| (peer.address, peer.helo.as_str())),
             token,
         };
         let limits = &self.rules.limits;

@@ -90,6 +90,19 @@ pub fn head<'a>(raw: &'a [u8], limits: &Limits) -> Option<(Vec<Field<'a>>, &'a [
     Some((head.fields, head.body))
 }
 
+/// What the head of a message says, as `parse` gives it; without parts.
+pub fn describe_head<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut message = Message::default();
+        if let Some(head) = Head::split(mime::without_envelope_line(raw), limits.header_bytes) {
+            describe(&head, &mut message);
+            message.fields = head.fields;
+        }
+        message
+    }))
+    .unwrap_or_default()
+}
+
 /// The raw bytes of the messages inside a message, outermost first: attached forwards, whatever their
 /// encoding. At most `most`; none of a message that is over a limit.
 pub fn originals(raw: &[u8], limits: &Limits, most: usize) -> Vec<Vec<u8>> {
@@ -118,7 +131,7 @@ pub fn is_borne_out(content_type: Option<&[u8]>, body: &[u8]) -> bool {
         return content.main != "message" && !body.starts_with(b"--");
     }
     let (Some(boundary), Some(delimiter)) = (content.boundary, delimiter) else { return false };
-    let last = lines.filter(|line| !line.is_empty()).next_back().unwrap_or_default();
+    let last = lines.rfind(|line| !line.is_empty()).unwrap_or_default();
     let is_boundary = |line: &[u8], end: &[u8]| line == [b"--", boundary.as_bytes(), end].concat();
     is_boundary(delimiter, b"") && is_boundary(last, b"--")
 }

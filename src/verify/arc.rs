@@ -15,7 +15,6 @@ use super::exact::Exact;
 use super::key::{Asking, Keys, items, tags};
 use crate::message::authenticity::policy::Trusted;
 use crate::message::authenticity::{Chain, Word, results};
-use crate::message::{Limits, parse};
 
 const SEAL: &str = "ARC-Seal";
 const SIGNATURE: &str = "ARC-Message-Signature";
@@ -95,8 +94,7 @@ impl<'a> Sets<'a> {
 
     async fn verify(self, exact: &Exact<'_>, asking: &Asking<'_>, now: Timestamp) -> Result<(), (Word, String)> {
         let fault = |why: &str| Err((Word::Fail, why.to_owned()));
-        let head = exact.raw.get(..exact.raw.len() - exact.body.len()).unwrap_or_default();
-        if let Some(why) = exact.fault(&parse::parse(head, &Limits::default())) {
+        if let Some(why) = exact.fault() {
             return Err((Word::Fail, why));
         }
         for (i, seal) in self.seals.iter().enumerate() {
@@ -108,8 +106,13 @@ impl<'a> Sets<'a> {
         let Some(newest) = self.signatures.last() else { return fault("its sets can't be read") };
         let tags = tags(newest.value).unwrap_or_default();
         let of = |name: &str| tags.get(name).map(String::as_str);
-        if let Some(why) = exact.uncovered(&items(of("h").unwrap_or_default())) {
+        let signed = items(of("h").unwrap_or_default());
+        if let Some(why) = exact.uncovered(&signed) {
             return Err((Word::Fail, why));
+        }
+        // Both readers have to mean the same fields.
+        if !newest.header.h.iter().map(|h| h.to_ascii_lowercase()).eq(signed) {
+            return fault("its sets can't be read");
         }
         lifetime(of("t"), of("x"), now)?;
 

@@ -26,8 +26,7 @@ pub(super) async fn check(
 ) -> Vec<Checked> {
     let mut results = Vec::new();
     let (mut looked_at, mut passed_over) = (0, 0);
-    // Read for its addresses alone: the parts do not matter.
-    let fault = exact.fault(&parse::parse(exact.raw.get(..head_bytes(exact)).unwrap_or_default(), &Limits::default()));
+    let fault = exact.fault();
     for (name, value) in exact.all(FIELD) {
         let domain = domain_of(value);
         if domain.is_empty() {
@@ -60,10 +59,6 @@ pub(super) async fn check(
     results
 }
 
-fn head_bytes(exact: &Exact<'_>) -> usize {
-    exact.raw.len() - exact.body.len()
-}
-
 /// The signatures of a message that can't be split: none of them can hold.
 pub(super) fn unreadable(raw: &[u8], why: String, most: usize) -> Vec<Checked> {
     let Some((fields, _)) = parse::head(raw, &Limits::default()) else { return Vec::new() };
@@ -82,29 +77,28 @@ fn fault<T>(result: Word, why: &str) -> Result<T, Fault> {
     Err((result, why.to_owned()))
 }
 
-async fn signature(
-    exact: &Exact<'_>,
-    name: &[u8],
-    value: &[u8],
-    asking: &Asking<'_>,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    let tags = match tags(value) {
-        Some(tags) => tags,
-        None => return fault(Word::PermError, "it can't be read"),
-    };
+/// What a signature claims, once it is one that may be verified.
+struct Claim {
+    signature: Signature,
+    /// `d=`.
+    domain: String,
+    /// `s=`.
+    selector: String,
+    /// The domain of `i=`.
+    agent: String,
+    /// It has an `l=`.
+    in_part: bool,
+}
+
+/// Reads a signature, and holds it to the RFCs as far as that needs no key.
+fn claim(exact: &Exact<'_>, value: &[u8], now: Timestamp) -> Result<Claim, Fault> {
+    let unreadable = || (Word::PermError, "it can't be read".to_owned());
+    let tags = tags(value).ok_or_else(unreadable)?;
     let of = |name: &str| tags.get(name).map(String::as_str);
-    let Ok(mut signature) = Signature::parse(value) else { return fault(Word::PermError, "it can't be read") };
-    let domain = of("d").unwrap_or_default().to_ascii_lowercase();
-    let selector = of("s").unwrap_or_default().to_ascii_lowercase();
-    // Both readers have to mean the same key.
-    if of("v") != Some("1")
-        || signature.d.to_ascii_lowercase() != domain
-        || signature.s.to_ascii_lowercase() != selector
-    {
-        return fault(Word::PermError, "it can't be read");
-    }
-    match (of("a").unwrap_or_default().to_ascii_lowercase().as_str(), signature.a) {
+    let lower = |name: &str| of(name).unwrap_or_default().to_ascii_lowercase();
+    let signature = Signature::parse(value).map_err(|_| unreadable())?;
+    let (domain, selector, signed) = (lower("d"), lower("s"), items(&lower("h")));
+    match (lower("a").as_str(), signature.a) {
         ("rsa-sha256", Algorithm::RsaSha256) | ("ed25519-sha256", Algorithm::Ed25519Sha256) => {}
         ("rsa-sha1", _) => return fault(Word::PermError, "rsa-sha1 is not to be used (RFC 8301)"),
         _ => return fault(Word::PermError, "its algorithm is not known"),
@@ -112,19 +106,34 @@ async fn signature(
     if of("q").is_some_and(|q| !items(q).iter().any(|q| q == "dns/txt")) {
         return fault(Word::PermError, "its key is not in DNS");
     }
-    let signed = items(of("h").unwrap_or_default());
     if let Some(why) = exact.uncovered(&signed) {
         return fault(Word::PermError, &why);
     }
-    if !signed.iter().eq(signature.h.iter().map(|h| h.to_ascii_lowercase()).collect::<Vec<_>>().iter()) {
-        return fault(Word::PermError, "it can't be read");
+    // The crate's reader and this one have to mean the same key and the same fields.
+    let same = of("v") == Some("1")
+        && signature.d.eq_ignore_ascii_case(&domain)
+        && signature.s.eq_ignore_ascii_case(&selector)
+        && signature.h.iter().map(|h| h.to_ascii_lowercase()).eq(signed);
+    if !same {
+        return Err(unreadable());
     }
     let agent = of("i").map_or(domain.clone(), |i| i.rsplit_once('@').map_or(i, |(_, d)| d).to_ascii_lowercase());
     if agent != domain && !agent.strip_suffix(domain.as_str()).is_some_and(|sub| sub.ends_with('.')) {
         return fault(Word::PermError, "its `i=` is not within its `d=`");
     }
     lifetime(of("t"), of("x"), now)?;
+    let in_part = of("l").is_some();
+    Ok(Claim { signature, domain, selector, agent, in_part })
+}
 
+async fn signature(
+    exact: &Exact<'_>,
+    name: &[u8],
+    value: &[u8],
+    asking: &Asking<'_>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let Claim { mut signature, domain, selector, agent, in_part } = claim(exact, value, now)?;
     let key = asking.key(&selector, &domain, signature.a).await?;
     if key.testing {
         return fault(Word::Neutral, "its key is for testing: as if it were not signed");
@@ -135,7 +144,7 @@ async fn signature(
     // Whatever `l=` says, all of the body has to be signed: what is appended is not the signer's.
     let hash = exact.body_hash(signature.cb);
     if hash != signature.bh {
-        let part = if of("l").is_some() { ": it covers a part of it only" } else { "" };
+        let part = if in_part { ": it covers a part of it only" } else { "" };
         return fault(Word::Fail, &format!("the body is not the one that was signed{part}"));
     }
     // What the crate would ask DNS for besides: reports and signatures in the name of others.
@@ -145,7 +154,7 @@ async fn signature(
     let message = AuthenticatedMessage {
         headers: exact.fields.clone(),
         raw_message: exact.raw,
-        body_offset: u32::try_from(head_bytes(exact)).unwrap_or(u32::MAX),
+        body_offset: u32::try_from(exact.raw.len() - exact.body.len()).unwrap_or(u32::MAX),
         body_hashes: vec![(signature.cb, HashAlgorithm::Sha256, signature.l, hash)],
         dkim_headers: vec![Header::new(name, value, signature)],
         ..AuthenticatedMessage::default()

@@ -8,7 +8,7 @@ use mail_auth::common::crypto::HashAlgorithm;
 use mail_auth::dkim::Canonicalization;
 use memchr::{memchr, memchr_iter};
 
-use crate::message::{Limits, Message, parse};
+use crate::message::{Limits, parse};
 
 /// Fields that a message has once (RFC 5322 section 3.6, RFC 2045). A second one is how a signed message
 /// is given another meaning: signers sign one, readers show the other.
@@ -53,6 +53,8 @@ pub(super) struct Exact<'a> {
     pub(super) fields: Vec<(&'a [u8], &'a [u8])>,
     /// What follows the empty line.
     pub(super) body: &'a [u8],
+    /// How many addresses `From` has.
+    authors: usize,
 }
 
 impl<'a> Exact<'a> {
@@ -84,7 +86,8 @@ impl<'a> Exact<'a> {
             }
             at = end;
         }
-        let exact = Self { raw, fields, body: raw.get(at..).unwrap_or_default() };
+        let authors = parse::describe_head(raw, limits).from.len();
+        let exact = Self { raw, fields, body: raw.get(at..).unwrap_or_default(), authors };
         let bare_cr = |at: usize| raw.get(at + 1) != Some(&b'\n');
         if memchr_iter(b'\r', raw).any(bare_cr) {
             return Err("it holds a carriage return without a line feed, which is not signed".to_owned());
@@ -110,13 +113,13 @@ impl<'a> Exact<'a> {
     }
 
     /// Why no signature can vouch for this message as it is shown, if so.
-    pub(super) fn fault(&self, message: &Message<'_>) -> Option<String> {
+    pub(super) fn fault(&self) -> Option<String> {
         for name in ONCE {
             if self.all(name).count() > 1 {
                 return Some(format!("it has more than one `{name}`"));
             }
         }
-        match (self.all("From").count(), message.from.len()) {
+        match (self.all("From").count(), self.authors) {
             (1, 1) => None,
             (0, _) | (_, 0) => Some("it has no address in `From`".to_owned()),
             _ => Some("its `From` has more than one address".to_owned()),

@@ -46,11 +46,11 @@ struct Signer {
 
 impl Signer {
     fn new(domain: &'static str) -> Self {
-        Self { domain, pkcs8: Ed25519Key::generate_pkcs8().unwrap() }
+        Self { domain, pkcs8: Ed25519Key::generate_pkcs8().expect("made for the test") }
     }
 
     fn key(&self) -> Ed25519Key {
-        Ed25519Key::from_pkcs8_der(&self.pkcs8).unwrap()
+        Ed25519Key::from_pkcs8_der(&self.pkcs8).expect("made for the test")
     }
 
     /// The line of a zone file, with more tags for the key.
@@ -62,7 +62,7 @@ impl Signer {
     fn sign_fields(&self, mail: &str, fields: &[&str], change: impl Fn(&mut mail_auth::dkim::Signature)) -> String {
         let mut signer = DkimSigner::from_key(self.key()).domain(self.domain).selector("s1").headers(fields.to_vec());
         change(&mut signer.template);
-        format!("{}{mail}", signer.sign(mail.as_bytes()).unwrap().to_header())
+        format!("{}{mail}", signer.sign(mail.as_bytes()).expect("made for the test").to_header())
     }
 
     fn sign(&self, mail: &str) -> String {
@@ -98,7 +98,7 @@ fn fixtures() -> PathBuf {
 
 #[tokio::test]
 async fn mails_that_another_program_signed_are_judged_right() {
-    let zone = std::fs::read_to_string(fixtures().join("keys.zone")).unwrap();
+    let zone = std::fs::read_to_string(fixtures().join("keys.zone")).expect("made for the test");
     for (name, expected, why) in [
         ("rsa2048", Verdict::Pass, ""),
         ("ed", Verdict::Pass, ""),
@@ -109,7 +109,7 @@ async fn mails_that_another_program_signed_are_judged_right() {
         ("rsa512", Verdict::Fail, "fewer than 1024 bits"),
         ("rsa-sha1", Verdict::Fail, "RFC 8301"),
     ] {
-        let raw = std::fs::read(fixtures().join(format!("{name}.eml"))).unwrap();
+        let raw = std::fs::read(fixtures().join(format!("{name}.eml"))).expect("made for the test");
         let trust = trust_at(&raw, NAMED, &zone, Timestamp::now()).await;
         assert_eq!(trust.verdict, expected, "{name}: {trust}");
         assert!(trust.why.contains(why), "{name}: {trust}");
@@ -131,7 +131,7 @@ async fn a_good_signature_is_trusted_in_each_canonical_form() {
         let raw = signer.sign_fields(&mail(), &ALL, |t| (t.ch, t.cb) = (head, body));
         let trust = trust(&raw, NAMED, &signer.record("")).await;
         assert_eq!(
-            serde_json::to_value(&trust).unwrap(),
+            serde_json::to_value(&trust).expect("made for the test"),
             json!({ "verdict": "pass", "by": "dkim", "domain": "ccaip.example" }),
             "{head:?} {body:?}: {trust}"
         );
@@ -374,8 +374,11 @@ async fn spf_counts_where_the_peer_is_known() {
     let policy = policy(r#"{ spf = ["ccaip.example"] }"#);
     let zone = "$ORIGIN ccaip.example.\n@ TXT \"v=spf1 ip4:192.0.2.0/28 mx -all\"\n@ MX 10 mx\nmx A 198.51.100.7\n";
     let of = async |peer: &str, sender: &str, zone: &str| {
-        let arrival =
-            Arrival { sender: Some(sender), peer: Some((peer.parse().unwrap(), "out.example")), ..Arrival::default() };
+        let arrival = Arrival {
+            sender: Some(sender),
+            peer: Some((peer.parse().expect("made for the test"), "out.example")),
+            ..Arrival::default()
+        };
         let found =
             verifier(zone).check(mail().as_bytes(), &arrival, &policy, &Limits::default(), Timestamp::now()).await;
         decide(&found, &policy).verdict
@@ -410,7 +413,7 @@ mod sealed {
     }
 
     fn seal_fields(raw: &str, domain: &str, found: &str, fields: &[&str]) -> String {
-        let message = AuthenticatedMessage::parse(raw.as_bytes()).unwrap();
+        let message = AuthenticatedMessage::parse(raw.as_bytes()).expect("made for the test");
         // The crate writes results from its own checks: the domain that it names stands in the signature.
         let signature = mail_auth::dkim::Signature {
             d: found.to_owned(),
@@ -424,7 +427,7 @@ mod sealed {
             .with_dkim_results(std::slice::from_ref(&output), "x@y.example");
         let key = KEYS.with(|(sealer, evil)| if domain == sealer.domain { sealer.key() } else { evil.key() });
         let sealer = ArcSealer::from_key(key).domain(domain).selector("s1").headers(fields.to_vec());
-        let set = sealer.seal(&message, &results, &ArcOutput::default()).unwrap();
+        let set = sealer.seal(&message, &results, &ArcOutput::default()).expect("made for the test");
         format!("{}{raw}", set.to_header())
     }
 
@@ -473,22 +476,25 @@ impl Planner for Nowhere {
 }
 
 async fn taken_in(ledger: &Ledger, zone: &str, raw: &[&str]) -> Vec<Settled> {
+    hand_over(ledger, Arc::new(verifier(zone)), raw).await
+}
+
+async fn hand_over(ledger: &Ledger, verifier: Arc<Verifier>, raw: &[&str]) -> Vec<Settled> {
     let (to_intake, from_source) = mpsc::channel(2);
-    let intake =
-        Intake::new("inbox", Arc::new(rules(NAMED)), ledger.clone(), Arc::new(Nowhere), Arc::new(verifier(zone)));
+    let intake = Intake::new("inbox", Arc::new(rules(NAMED)), ledger.clone(), Arc::new(Nowhere), verifier);
     let serving = tokio::spawn(intake.serve(from_source));
     let inlet = Inlet::new("inbox", to_intake);
     let items = raw.iter().enumerate().map(|(i, raw)| Received { input: format!("{i}"), ..received(raw) }).collect();
     let settled = inlet.hand_over(Batch { items, position: None }).await;
     drop(inlet);
-    serving.await.unwrap();
+    serving.await.expect("made for the test");
     settled
 }
 
 #[tokio::test]
 async fn trust_decides_what_reaches_the_ledger() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+    let folder = tempfile::tempdir().expect("made for the test");
+    let ledger = Ledger::open(&folder.path().join("ledger.db")).expect("made for the test");
     let signer = Signer::new("ccaip.example");
     let good = signer.sign(&mail());
     let other = "From: a@b.example\r\nSubject: lunch\r\n\r\nAt noon?\r\n";
@@ -498,32 +504,143 @@ async fn trust_decides_what_reaches_the_ledger() {
     assert!(
         matches!(silent.as_slice(), [Settled::TryAgain(_), Settled::TryAgain(why)] if why.contains("ccaip.example"))
     );
-    assert!(ledger.messages(Filter::default()).await.unwrap().is_empty());
+    assert!(ledger.messages(Filter::default()).await.expect("made for the test").is_empty());
 
     let settled = taken_in(&ledger, &signer.record(""), &[other, &good, &mail()]).await;
     assert_eq!(settled, [Settled::Accepted, Settled::Accepted, Settled::Refused(Reason::Untrusted)]);
-    let mut rows = ledger.messages(Filter::default()).await.unwrap();
+    let mut rows = ledger.messages(Filter::default()).await.expect("made for the test");
     rows.sort_by_key(|row| row.id.0);
     let shown: Vec<_> = rows.iter().map(|r| (r.state.as_str(), r.reason.as_deref(), r.sessions.len())).collect();
     assert_eq!(
         shown,
         [("ignored", Some("no_metadata"), 0), ("processed", None, 1), ("quarantined", Some("untrusted"), 0)]
     );
-    let story = serde_json::to_value(ledger.message_story(rows[1].id).await.unwrap()).unwrap().to_string();
+    let story = serde_json::to_value(ledger.message_story(rows[1].id).await.expect("made for the test"))
+        .expect("made for the test")
+        .to_string();
     assert!(story.contains("trusted by dkim of ccaip.example"), "{story}");
-    assert_eq!(ledger.message_raw(rows[2].id).await.unwrap().unwrap(), mail().as_bytes());
+    assert_eq!(
+        ledger.message_raw(rows[2].id).await.expect("made for the test").expect("made for the test"),
+        mail().as_bytes()
+    );
+}
+
+#[tokio::test]
+async fn mail_that_dns_says_nothing_about_for_an_hour_waits_for_a_person_and_no_longer_for_dns() {
+    let folder = tempfile::tempdir().expect("made for the test");
+    let ledger = Ledger::open(&folder.path().join("ledger.db")).expect("made for the test");
+    let good = Signer::new("ccaip.example").sign(&mail());
+    let verifier = Arc::new(verifier("s1._domainkey.ccaip.example. SERVFAIL"));
+    verifier.silent_for("inbox", Timestamp::now() - SignedDuration::from_mins(50));
+    assert!(matches!(hand_over(&ledger, verifier.clone(), &[&good]).await[..], [Settled::TryAgain(_)]));
+    verifier.answered("inbox");
+    verifier.silent_for("inbox", Timestamp::now() - SignedDuration::from_mins(61));
+    assert_eq!(hand_over(&ledger, verifier.clone(), &[&good]).await, [Settled::Refused(Reason::Untrusted)]);
+    // The next one waits its own hour.
+    assert!(matches!(hand_over(&ledger, verifier, &[&good, "x"]).await[..], [Settled::TryAgain(_), _]));
+}
+
+/// The documents, with one blank for white space: a relaxed signature lets relays change how much there is.
+fn said(reading: &Reading) -> Vec<String> {
+    let Extraction::Sessions(found) = &reading.extraction else { return Vec::new() };
+    let texts =
+        found.iter().map(|f| f.document.to_string().replace("\\t", " ").replace("\\n", " ").replace("\\r", " "));
+    texts.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Whatever is done to a signed mail on its way: if it is still trusted, it says the same.
+#[tokio::test]
+async fn what_passes_after_damage_says_what_was_signed() {
+    let signer = Signer::new("ccaip.example");
+    let zone = signer.record("");
+    let (rules, verifier) = (rules(NAMED), verifier(&zone));
+    let parts = format!(
+        "--b\r\nContent-Type: text/plain\r\n\r\nAttached.\r\n--b\r\n\
+         Content-Type: application/json; name=metadata-48213.json\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n--b--\r\n",
+        STANDARD.encode(SESSION)
+    );
+    let head = mail().split("Content-Type").next().expect("made for the test").to_owned();
+    let multipart = format!("{head}Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}");
+    let untyped = signer.sign_fields(&multipart, &["From", "To", "Subject", "Date", "Message-ID"], |_| {});
+    let simple = |t: &mut mail_auth::dkim::Signature| {
+        (t.ch, t.cb) = (Canonicalization::Simple, Canonicalization::Simple);
+    };
+    let pieces = [
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        ":",
+        ";",
+        "From: x@ccaip.example\r\n",
+        "{\"id\": 666}",
+        "--x\r\n",
+        "--b\r\n",
+        "=",
+        "\0",
+        "\u{feff}",
+    ];
+    let mut rng = fastrand::Rng::with_seed(11);
+    for (name, good) in [
+        ("relaxed", signer.sign(&mail())),
+        ("simple", signer.sign_fields(&mail(), &ALL, simple)),
+        ("multipart", signer.sign(&multipart)),
+        ("unsigned type", untyped),
+        ("forward", forwarded(&signer.sign(&mail()), "")),
+    ] {
+        let (trust, whole) = admitted(&good, NAMED, &zone).await;
+        let expected = said(&whole);
+        assert_eq!((trust.verdict, expected.len()), (Verdict::Pass, 1), "{name}: {trust}");
+        let mut passed = 0;
+        for _ in 0..1_500 {
+            let raw = damaged(good.as_bytes(), &pieces, &mut rng);
+            let received = Received { content: Content::Mail(raw.clone().into()), ..received("") };
+            let mut reading = intake::read(&received, &rules);
+            let trust = Gate::new(&rules, &verifier).admit(&received, &mut reading, Timestamp::now()).await;
+            if trust.verdict == Verdict::Pass {
+                passed += 1;
+                assert_eq!(said(&reading), expected, "{name}: {}", String::from_utf8_lossy(&raw));
+            }
+        }
+        assert!(passed > 0, "{name}: fields can be added");
+    }
+}
+
+fn damaged(good: &[u8], pieces: &[&str], rng: &mut fastrand::Rng) -> Vec<u8> {
+    let mut raw = good.to_vec();
+    for _ in 0..rng.usize(1..=2) {
+        let at = rng.usize(..raw.len());
+        match rng.u8(..4) {
+            0 => raw[at] = rng.u8(..),
+            1 => drop(raw.remove(at)),
+            2 => drop(raw.splice(at..at, rng.choice(pieces).expect("made for the test").bytes())),
+            _ => {
+                let end = (at + rng.usize(..200)).min(raw.len());
+                let part = raw[at..end].to_vec();
+                let to = rng.usize(..raw.len());
+                drop(raw.splice(to..to, part));
+            }
+        }
+    }
+    raw
 }
 
 #[test]
 fn extract_prints_the_verdict_if_it_is_asked_to_look() {
     let file = fixtures().join("rsa2048.eml");
     let run = |more: &[&str]| {
-        let out = Command::new(env!("CARGO_BIN_EXE_mail2crm")).arg("extract").arg(&file).args(more).output().unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_mail2crm"))
+            .arg("extract")
+            .arg(&file)
+            .args(more)
+            .output()
+            .expect("made for the test");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        serde_json::from_slice::<Value>(&out.stdout).unwrap()
+        serde_json::from_slice::<Value>(&out.stdout).expect("made for the test")
     };
     let zone = fixtures().join("keys.zone");
-    let zone = zone.to_str().unwrap();
+    let zone = zone.to_str().expect("made for the test");
     let none = json!({ "verdict": "none", "by": null, "domain": null });
     assert_eq!(run(&[])["trust"], none);
     let looked = run(&["--zone", zone]);

@@ -140,8 +140,9 @@ impl Trusted {
         author.is_some_and(|author| related(author, domain) || self.names_spf(author))
     }
 
-    /// What can't be: key (`dkim.0` for the first of a list), sentence, hint.
-    pub fn validate(&self) -> Vec<(String, String, String)> {
+    /// What can't be: key (`dkim.0` for the first of a list), sentence, hint. `knows_peers`: whether the
+    /// source knows the hosts that mail comes from.
+    pub fn validate(&self, knows_peers: bool) -> Vec<(String, String, String)> {
         let mut faults = Vec::new();
         let mut fault =
             |key: &str, sentence: &str, hint: &str| faults.push((key.to_owned(), sentence.to_owned(), hint.to_owned()));
@@ -163,6 +164,12 @@ impl Trusted {
             let hint = "add `dkim = [\"ccaip.example\"]` or `spf`: the domains that the host must have found authentic";
             let sentence = "`authentication_results` says whose word counts, but nothing says about whose mail";
             fault("authentication_results", sentence, hint);
+        }
+        let reports = self.authentication_results.is_some() || !self.arc.is_empty();
+        if !self.spf.is_empty() && self.dkim.is_empty() && self.token.is_none() && !knows_peers && !reports {
+            let hint =
+                "use `dkim`, or name the mail host that checked it: `authentication_results = \"mx.acme.example\"`";
+            fault("spf", "`spf` needs to know the peer, and this kind of source does not", hint);
         }
         if self.authentication_results.as_deref().is_some_and(|host| host.trim().is_empty()) {
             fault("authentication_results", "this is no name of a host", "write what stands first in that field");

@@ -57,6 +57,9 @@ pub struct Dispatcher {
     held: Mutex<BTreeMap<String, Held>>,
 }
 
+/// How long nobody looks into an idle ledger.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// A destination that is held.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {

@@ -79,7 +79,10 @@ fn work(context: &Context, args: Args) -> Result {
     let taken = runtime.block_on(take_in(&service, args.paths))?;
     runtime.block_on(async {
         let stop = super::run::stop_on_signal()?;
-        service.drain(Duration::from_secs(3), stop).await;
+        if !service.drain(Duration::from_secs(3), stop).await? {
+            eprintln!("the service that runs on this ledger delivers them");
+            return if taken.unreadable + taken.refused == 0 { Ok(()) } else { Err(Failure::NotAllWell) };
+        }
         report(context, &ledger, &taken, begun).await
     })
 }

@@ -124,9 +124,8 @@ impl Dispatcher {
                 break;
             }
             // A full destination is waited for by `ended`; what is due then is claimed at once.
-            let wait = wait
-                .unwrap_or(Duration::from_secs(60))
-                .clamp(Duration::from_millis(if idle { 1 } else { 50 }), Duration::from_secs(60));
+            // Another process (`process`, `deliveries retry`) may make something due without our being told.
+            let wait = wait.unwrap_or(LOOK).clamp(Duration::from_millis(if idle { 1 } else { 50 }), LOOK);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work.notified() => {}

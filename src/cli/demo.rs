@@ -143,10 +143,10 @@ recording_url = "recording"
 agent_name = "agent"
 
 [destination.cases]                       # the same CRM by email
-connector = "sandbox"
-transport = "email"
+connector = "email"
 to = "tickets@sandbox.example"
 from = "bridge@mail2crm.example"
+token_before = "[sandbox #"               # the record's id is in the subject, as its mail intake wants it
 smtp = {{ host = "127.0.0.1", port = {smtp}, tls = "none" }}
 
 [destination.archive]                     # the documents themselves

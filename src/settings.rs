@@ -243,7 +243,11 @@ impl Checker<'_> {
         let mut out = self.definitions.get(name).map_or(Value::Null, |s| self.resolve(s));
         if let (Value::Object(out), Value::Object(own)) = (&mut out, schema) {
             for (key, value) in own.iter().filter(|(k, _)| *k != "$ref") {
-                out.entry(key.clone()).or_insert_with(|| value.clone());
+                if key == "description" {
+                    out.insert(key.clone(), value.clone()); // that of the key says more than that of its type
+                } else {
+                    out.entry(key.clone()).or_insert_with(|| value.clone());
+                }
             }
         }
         out
@@ -497,7 +501,10 @@ impl Checker<'_> {
         let known: Vec<&str> = words.iter().filter_map(|w| w.as_str()).collect();
         let shown = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
         let fault = self.file.fault(node.span(), "unknown_word", format!("`{shown}` is no known value of `{path}`"));
-        self.faults.push(fault.hint(suggest(&shown, known)));
+        self.faults.push(match known.as_slice() {
+            [word] => fault.hint(format!("write `{} = {word:?}`", path.rsplit('.').next().unwrap_or(path))),
+            _ => fault.hint(suggest(&shown, known)),
+        });
     }
 
     fn wrong_type(&mut self, schema: &Value, node: &Spanned<DeValue<'_>>, path: &str) {

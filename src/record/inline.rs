@@ -27,7 +27,7 @@ pub enum Place {
     UrlQuery,
     /// A header's value: control characters are refused.
     Header,
-    /// A relative or absolute path of a file: values hold no separators.
+    /// A relative or absolute path of a file: values hold no separators, and a folder without a name is `_`.
     FilePath,
 }
 
@@ -109,6 +109,14 @@ impl Inline {
         // The origin of an absolute URL is no part of its path.
         let path = path.split_once("://").map_or(path, |(_, rest)| rest);
         let path = path.strip_prefix('/').filter(|_| self.leaf.begins_with.starts_with('/')).unwrap_or(path);
+        if self.place == Place::FilePath && path.split('/').any(str::is_empty) {
+            // A session without the value that names a folder (not every call has an end) is stored all the same.
+            let start = text.strip_suffix(path).unwrap_or("");
+            let named = path.split('/').map(|s| if s.is_empty() { "_" } else { s }).collect::<Vec<_>>().join("/");
+            if !path.ends_with('/') && !path.is_empty() {
+                return self.segments(format!("{start}{named}"), what);
+            }
+        }
         let mut segments = path.split('/').peekable();
         while let Some(segment) = segments.next() {
             let is_last = segments.peek().is_none();
@@ -187,7 +195,10 @@ mod tests {
         let path = "{{date ends_at '%Y/%m/%d'}}/{{record_id}}.json";
         assert_eq!(with("../../etc/x\u{0}", path, Place::FilePath).expect("a path"), "2026/02/17/.._.._etc_x_.json");
         assert!(with("..", "a/{{record_id}}/b", Place::FilePath).is_err());
-        assert!(with("", "a/{{record_id}}/b", Place::FilePath).is_err());
+        assert_eq!(with("", "a/{{record_id}}/b", Place::FilePath).expect("a path"), "a/_/b");
+        assert_eq!(with("", "{{record_id}}/b", Place::FilePath).expect("a path"), "_/b");
+        assert_eq!(with("", "/a/{{record_id}}/b", Place::FilePath).expect("a path"), "/a/_/b");
+        assert!(with("", "a/{{record_id}}", Place::FilePath).is_err());
         assert_eq!(with("x", "{{date ends_at '%Y/%m'}}", Place::FilePath).expect("a path"), "2026/02");
     }
 

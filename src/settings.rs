@@ -154,8 +154,7 @@ pub fn parse_what_is_good<T: DeserializeOwned + JsonSchema>(file: &SourceFile) -
 /// The file's table without the entries that have faults in them.
 fn without_faults(file: &SourceFile, root: &mut Place, faults: &Diagnostics) -> Option<toml::Table> {
     let mut table = toml::from_str::<toml::Table>(&file.text).ok()?;
-    let at: Vec<usize> =
-        faults.sorted().iter().map(|d| file.offset_of(d.line as usize, d.column as usize)).collect();
+    let at: Vec<usize> = faults.sorted().iter().map(|d| file.offset_of(d.line as usize, d.column as usize)).collect();
     let is_bad = |place: &Place| at.iter().any(|offset| place.holds(*offset));
     for (key, place) in root.children.iter_mut().filter(|(_, p)| is_bad(p)) {
         for child in place.children.values_mut() {
@@ -531,7 +530,8 @@ impl Checker<'_> {
         let unquoted = text.trim_matches(['"', '\'']);
         let fits = match node.get_ref() {
             DeValue::String(s) => {
-                wants("a whole number") && s.parse::<i64>().is_ok() || wants("true or false") && s.parse::<bool>().is_ok()
+                wants("a whole number") && s.parse::<i64>().is_ok()
+                    || wants("true or false") && s.parse::<bool>().is_ok()
             }
             _ => false,
         };
@@ -542,7 +542,9 @@ impl Checker<'_> {
                 with_about(format!("write {lines}"), schema)
             }
             _ if fits => format!("leave the quotes away: `{unquoted}`"),
-            DeValue::Table(_) | DeValue::Array(_) if wants("a string") => with_about("write one string".to_owned(), schema),
+            DeValue::Table(_) | DeValue::Array(_) if wants("a string") => {
+                with_about("write one string".to_owned(), schema)
+            }
             DeValue::String(_) if wants("a list") => format!("put it in brackets: `[{text}]`"),
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) if wants("a string") => {
                 format!("put it in quotes: `\"{text}\"`")

@@ -121,7 +121,8 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
             Some(Ok(received)) if received.input == "-" && matches!(received.content, Content::TooLarge(_)) => {
                 // Nobody else keeps it: the MTA is to give it back to its sender, not we to drop it.
                 let limit = max_bytes;
-                let sentence = format!("the message on stdin is larger than the limit of {limit} bytes and was not taken");
+                let sentence =
+                    format!("the message on stdin is larger than the limit of {limit} bytes and was not taken");
                 return Err(Failure::Usage(sentence, "raise `message_bytes` in `[limits]`".to_owned()));
             }
             Some(Ok(received)) => {

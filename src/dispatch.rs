@@ -113,7 +113,9 @@ impl Dispatcher {
                     Some(Duration::from_secs(2))
                 }
             };
-            let idle = tasks.is_empty();
+            // Not by `tasks`: a task that has told of its end is still among them for a moment, and nobody tells of
+            // that.
+            let idle = load.is_idle();
             if let Some(soon) = drain
                 && idle
                 && wait.is_none_or(|w| w > soon)
@@ -320,6 +322,10 @@ impl Dispatcher {
 }
 
 impl Load {
+    fn is_idle(&self) -> bool {
+        self.0.values().all(|busy| busy.load(Ordering::Relaxed) == 0)
+    }
+
     fn of(&self, destination: &str) -> Arc<AtomicUsize> {
         self.0.get(destination).cloned().unwrap_or_default()
     }

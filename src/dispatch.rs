@@ -133,7 +133,9 @@ impl Dispatcher {
                     Some(Duration::from_secs(2))
                 }
             };
-            let idle = tasks.is_empty();
+            // Not by `tasks`: a task that has told of its end is still among them for a moment, and nobody tells of
+            // that.
+            let idle = lanes.values().all(|lane| lane.in_hand.load(Ordering::Relaxed) == 0);
             if let Some(soon) = drain
                 && idle
                 && wait.is_none_or(|w| w > soon)

@@ -33,8 +33,9 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
     let rules = Rules { instance: args.instance, profile: profile(context, &args.profile)?, limits: Limits::default() };
-    let mut unreadable = false;
+    let (mut unreadable, mut count) = (false, 0);
     for received in files::walk(&args.paths) {
+        count += 1;
         match received {
             Ok(received) => {
                 let reading = intake::read_safely(&received, &rules);
@@ -57,7 +58,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             }
         }
     }
+    if count == 0 {
+        nothing_found(&args.paths);
+    }
     if unreadable { Err(Failure::NotAllWell) } else { Ok(()) }
+}
+
+/// Says that the paths held nothing to read: an empty folder is no fault, but seldom what was meant.
+pub(super) fn nothing_found(paths: &[PathBuf]) {
+    let names = paths.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
+    eprintln!("warning: no mail and no metadata document in {names}");
 }
 
 /// The profile with this name.

@@ -56,8 +56,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         Some(path) => Some(Verifier::new(Dns::Zone(Box::new(zone(path)?)))),
         None => (args.verify || !args.trust_dkim.is_empty()).then(|| Verifier::new(Dns::network())),
     };
-    let mut unreadable = false;
+    let (mut unreadable, mut count) = (false, 0);
     for received in files::walk(&args.paths) {
+        count += 1;
         match received {
             Ok(received) => {
                 let reading = intake::read_safely(&received, &rules);
@@ -90,6 +91,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             }
         }
     }
+    if count == 0 {
+        nothing_found(&args.paths);
+    }
     if unreadable { Err(Failure::NotAllWell) } else { Ok(()) }
 }
 
@@ -111,6 +115,12 @@ fn zone(path: &Path) -> Result<Zone> {
         Failure::Operator(fault.into())
     })?;
     Ok(Zone::parse(&SourceFile::new(shown, text))?)
+}
+
+/// Says that the paths held nothing to read: an empty folder is no fault, but seldom what was meant.
+pub(super) fn nothing_found(paths: &[PathBuf]) {
+    let names = paths.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
+    eprintln!("warning: no mail and no metadata document in {names}");
 }
 
 /// The profile with this name.

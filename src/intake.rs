@@ -15,11 +15,14 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::ledger::Ledger;
 use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
-use crate::message::{Limits, parse};
+use crate::message::automatic::{self, Automatic};
+use crate::message::mark::InstanceKey;
+use crate::message::{Limits, Message, parse};
 use crate::outcome::Reason;
 use crate::session::evidence::Extraction;
 use crate::session::extract;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::source::{Content, Handover, Received, Settled};
 
 /// How the messages of one source are read.
@@ -31,6 +34,10 @@ pub struct Rules {
     pub profile: Arc<Profile>,
     /// What a stranger may make us do.
     pub limits: Limits,
+    /// What is masked in what they find.
+    pub privacy: Arc<Redaction>,
+    /// The key by which this instance knows its own mail; `None`: there is none yet.
+    pub own: Option<InstanceKey>,
 }
 
 /// What one message was found to be.
@@ -62,17 +69,29 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
         ),
         Content::Document(bytes) => {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
-            let extraction = extract::extract_document(bytes, place, &rules.instance, &rules.profile, &rules.limits);
+            let Rules { instance, profile, limits, privacy, .. } = rules;
+            let extraction = extract::extract_document(bytes, place, instance, profile, limits, privacy);
             Reading { message_id: None, extraction, notes: Vec::new() }
         }
         Content::Mail(raw) => {
             let message = parse::parse(raw, &rules.limits);
-            let extraction = match &message.refusal {
-                Some((reason, detail)) => Extraction::Refused(*reason, detail.clone()),
-                None => extract::extract(&message, &rules.instance, &rules.profile, &rules.limits),
-            };
+            let extraction = found_in(&message, rules);
             Reading { message_id: message.message_id, extraction, notes: message.notes }
         }
+    }
+}
+
+/// What a mail holds. What is automatic and only quotes, returns or repeats a session holds none; other
+/// automatic mail holds none only if nothing is found in it (`message::automatic` has the table).
+fn found_in(message: &Message<'_>, rules: &Rules) -> Extraction {
+    let automatic = automatic::recognise(message, rules.own.as_ref());
+    if let Some(Automatic { reason, sign, decides: true }) = automatic {
+        return Extraction::Refused(reason, sign);
+    }
+    let Rules { instance, profile, limits, privacy, .. } = rules;
+    match (extract::extract(message, instance, profile, limits, privacy), automatic) {
+        (Extraction::None, Some(Automatic { reason, sign, .. })) => Extraction::Refused(reason, sign),
+        (found, _) => found,
     }
 }
 
@@ -130,7 +149,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
 }
 
 /// What must not cause an effect is ignored by rule; what a person should look at is kept in quarantine.
-fn state_of(reason: Reason) -> MessageState {
+pub fn state_of(reason: Reason) -> MessageState {
     match reason {
         Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => {
             MessageState::Ignored

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Context, Failure, Result, output};
 use crate::config::Config;
+use crate::message::mark::InstanceKey;
 use crate::service;
 
 /// Report all problems of the configuration, templates, connectors and routes at once.
@@ -21,7 +22,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
     let config = context.config()?;
-    let targets = service::build_targets(&config)?;
+    let targets = service::build_targets(&config, &InstanceKey::of_previews())?;
     let (_, faults) = super::connector::load_all(&context.catalogue()?);
     if !faults.is_empty() {
         return Err(Failure::Operator(faults));

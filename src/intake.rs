@@ -298,3 +298,59 @@ fn word(standing: Standing) -> &'static str {
         Standing::Older => "older version, not applied",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Envelope;
+
+    fn read_one(content: Content) -> Reading {
+        let rules = Rules {
+            instance: "default".to_owned(),
+            profile: Arc::new(Profile::builtin().clone()),
+            limits: Limits::default(),
+            privacy: Arc::new(Redaction::default()),
+            own: Some(InstanceKey::new([1; 32])),
+        };
+        read(&Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None }, &rules)
+    }
+
+    fn mail(fields: &str, body: &str) -> NewMessage {
+        let content = Content::Mail(format!("From: a@b.example\r\n{fields}\r\n\r\n{body}").into());
+        let received = Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None };
+        row("s", &received, read_one(received.content.clone()), Timestamp::UNIX_EPOCH)
+    }
+
+    const SESSION: &str = "Session ID: 48213\nSession type: Voice Inbound\nOutTicket ID: C-1\nCSAT Rating: 4\nComment: card 4111 1111 1111 1111\n";
+
+    #[test]
+    fn no_card_number_reaches_the_row_of_a_message() {
+        let document = r#"{"id":1,"call_type":"Voice Inbound","status":"finished","call_duration":1,"feedback":"4111111111111111"}"#;
+        let Extraction::Sessions(found) = read_one(Content::Document(document.into())).extraction else {
+            panic!("none")
+        };
+        assert!(!format!("{found:?}").contains("4111"), "{found:?}");
+        let row = mail("Subject: x", SESSION);
+        assert_eq!(row.sessions.len(), 1);
+        assert!(!format!("{:?}", row.sessions).contains("4111"), "{:?}", row.sessions);
+        assert_eq!(row.sessions[0].warnings, ["a card number was masked in feedback"]);
+    }
+
+    #[test]
+    fn what_carries_the_session_decides_of_automatic_mail() {
+        let own = format!("X-Mail2crm: {}", InstanceKey::new([1; 32]).mark("m2c-a"));
+        for (fields, with, without) in [
+            ("Subject: x", None, Some(Reason::NoMetadata)),
+            ("Auto-Submitted: auto-generated", None, Some(Reason::AutoReply)),
+            ("Precedence: bulk", None, Some(Reason::Bulk)),
+            ("Auto-Submitted: auto-replied", Some(Reason::AutoReply), Some(Reason::AutoReply)),
+            ("X-Failed-Recipients: a@b.example", Some(Reason::Bounce), Some(Reason::Bounce)),
+            (own.as_str(), Some(Reason::OwnMail), Some(Reason::OwnMail)),
+        ] {
+            let (full, empty) = (mail(fields, SESSION), mail(fields, "Hello\n"));
+            assert_eq!((full.reason, empty.reason), (with, without), "{fields}");
+            assert_eq!(full.sessions.len(), usize::from(with.is_none()), "{fields}");
+            assert_eq!(empty.state, MessageState::Ignored, "{fields}");
+        }
+    }
+}

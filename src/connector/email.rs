@@ -301,6 +301,7 @@ fn digest(content: &Content) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Limits, automatic, parse};
 
     fn sample() -> Content {
         Content {
@@ -340,6 +341,9 @@ mod tests {
         let attached = parsed.attachment(0).expect("an attachment");
         assert_eq!(attached.contents(), sample().attachment.expect("one").1.as_bytes());
         let mark = parsed.header_raw(FIELD).expect("a mark");
+        let read = parse::parse(&bytes, &Limits::default());
+        let own = automatic::recognise(&read, Some(&InstanceKey::of_previews())).map(|a| a.reason);
+        assert_eq!(own, Some(Reason::OwnMail));
         assert!(InstanceKey::of_previews().made(mark) && !InstanceKey::new([1; 32]).made(mark), "{mark}");
         assert_eq!(parsed.from().and_then(|f| f.first()).and_then(|f| f.name()), Some("Brücke"));
     }

@@ -133,6 +133,8 @@ impl Signs {
             "return-path" => {
                 self.null_path |= matches!(value().as_str(), "<>" | "" | "<mailer-daemon>" | "mailer-daemon")
             }
+            // Some servers write no address at all.
+            "from" => self.daemon |= words::is_daemon(&token(&value())),
             "delivered-to" => delivered.push(value()),
             "content-type" => {
                 let kind = token(&value());

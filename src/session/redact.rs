@@ -4,11 +4,11 @@
 //! **Which values.** Every string and every whole number of the document, except those whose key names an
 //! identifier, an address or a time: `id`, `key`, `email`, `from`, … and all that end in `_id`, `_url`,
 //! `_at`, `phone_number` and the like (`NAMES`, `ENDINGS`; camelCase counts as snake_case). A key that speaks
-//! of a card (`card_id`) is never excepted, nor is anything inside `custom_data_*` but its keys and labels' ids.
+//! of a card (`card_id`) is never excepted, nor is any value inside `custom_data_*`.
 //!
 //! **Which numbers.** Digits with single blanks, dashes or dots between them, not part of a longer number or
 //! word, whose first digits are those of a card scheme and whose check digit is right. A number that the same
-//! document has under an excepted key (its ticket, its telephone) stays, and so does a path of a link.
+//! document has as its id, its ticket or a telephone stays, and so does the path of a link.
 
 mod card;
 
@@ -62,7 +62,7 @@ impl Redaction {
         }
         let mut known = HashSet::new();
         if self.cards {
-            identifiers(document, "", false, 0, &mut known);
+            identifiers(document, "", 0, &mut known);
         }
         let mut walk = Walk { redaction: self, known, path: String::new(), warnings: Vec::new() };
         walk.value(document, "", false, 0);
@@ -140,7 +140,7 @@ impl Pattern {
 /// One document on its way.
 struct Walk<'r> {
     redaction: &'r Redaction,
-    /// Digits of the document's own identifiers.
+    /// Digits of its id, its ticket and its telephones.
     known: HashSet<String>,
     path: String,
     warnings: Vec<String>,
@@ -194,23 +194,28 @@ impl Walk<'_> {
     }
 }
 
-/// The digits of what stands under excepted keys, if they could be taken for a card.
-fn identifiers(value: &Value, key: &str, custom: bool, depth: usize, into: &mut HashSet<String>) {
+/// The digits of the session's id, of its ticket and of telephones, if they could be taken for a card.
+fn identifiers(value: &Value, key: &str, depth: usize, into: &mut HashSet<String>) {
     let mut add = |text: &str| {
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
         if (card::SHORTEST..=card::LONGEST).contains(&digits.len()) {
             into.insert(digits);
         }
     };
+    let is_own = || match snake_case(key).as_str() {
+        "id" => depth == 1,
+        "out_ticket_id" | "support_number" | "outbound_number" => true,
+        other => other.ends_with("phone_number"),
+    };
     match value {
-        Value::String(text) if is_excepted(key, custom) => add(text),
-        Value::Number(number) if is_excepted(key, custom) => add(&number.to_string()),
+        Value::String(text) if text.len() >= card::SHORTEST && is_own() => add(text),
+        Value::Number(number) if is_own() => add(&number.to_string()),
         Value::Array(items) if depth < DEEPEST => {
-            items.iter().for_each(|item| identifiers(item, key, custom, depth + 1, into));
+            items.iter().for_each(|item| identifiers(item, key, depth + 1, into));
         }
         Value::Object(members) if depth < DEEPEST => {
-            for (key, value) in members {
-                identifiers(value, key, custom || is_custom(key), depth + 1, into);
+            for (key, value) in members.iter().filter(|(key, _)| !is_custom(key)) {
+                identifiers(value, key, depth + 1, into);
             }
         }
         _ => {}
@@ -262,7 +267,7 @@ const ENDINGS: &[&str] = &[
 /// Words in keys that make a card of whatever it is.
 const CARDS: &[&str] = &["card", "credit", "debit", "payment"];
 
-/// Whether a value under this key is left as it is. In custom data only what it is called is.
+/// Whether a value under this key is left as it is. In custom data none is.
 fn is_excepted(key: &str, custom: bool) -> bool {
     if custom {
         return false;

@@ -119,6 +119,7 @@ impl Row<'_> {
                 first += 1;
                 continue;
             };
+            let (last, number) = self.with_overlaps(first, last, number);
             let end = self.groups.get(last).map_or(start.end, |g| g.end);
             let stands_alone = (first > 0 || !self.joins_before(start.start))
                 && (last + 1 < self.groups.len() || !is_attached(words_after(self.text, end)));
@@ -129,6 +130,19 @@ impl Row<'_> {
             passed += number.len();
             first = last + 1;
         }
+    }
+
+    /// Groups may belong to one number or to the next: what can be read in two ways is masked as a whole.
+    fn with_overlaps(&self, first: usize, mut last: usize, mut number: String) -> (usize, String) {
+        let mut at = first + 1;
+        while at <= last {
+            let size = self.groups.get(at).map_or(0, |g| g.digits);
+            if let Some((further, other)) = self.longest(at, size).filter(|(further, _)| *further > last) {
+                (last, number) = (further, other);
+            }
+            at += 1;
+        }
+        (last, number)
     }
 
     /// The longest card number that begins with this group: its last group and its digits.

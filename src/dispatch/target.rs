@@ -48,7 +48,7 @@ pub enum Way {
         /// The connector with its settings.
         to: Arc<Destination>,
         /// What sends it.
-        smtp: SmtpSender,
+        smtp: Box<SmtpSender>,
         /// What marks it as our own.
         key: InstanceKey,
     },

@@ -45,7 +45,7 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                     fault(sentence, "set it for the user that runs mail2crm");
                 }
                 match SmtpSender::new(smtp.clone()) {
-                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp, key: key.clone() },
+                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp: Box::new(smtp), key: key.clone() },
                     Err(sentence) => {
                         fault(sentence, "see `smtp` of this destination");
                         continue;

@@ -15,11 +15,14 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::ledger::Ledger;
 use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
-use crate::message::{Limits, parse};
+use crate::message::automatic::{self, Automatic};
+use crate::message::mark::InstanceKey;
+use crate::message::{Limits, Message, parse};
 use crate::outcome::Reason;
 use crate::session::evidence::Extraction;
 use crate::session::extract;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::source::{Content, Handover, Received, Settled};
 
 /// How the messages of one source are read.
@@ -31,6 +34,10 @@ pub struct Rules {
     pub profile: Arc<Profile>,
     /// What a stranger may make us do.
     pub limits: Limits,
+    /// What is masked in what they find.
+    pub privacy: Arc<Redaction>,
+    /// The key by which this instance knows its own mail; `None`: there is none yet.
+    pub own: Option<InstanceKey>,
 }
 
 /// What one message was found to be.
@@ -62,17 +69,29 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
         ),
         Content::Document(bytes) => {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
-            let extraction = extract::extract_document(bytes, place, &rules.instance, &rules.profile, &rules.limits);
+            let Rules { instance, profile, limits, privacy, .. } = rules;
+            let extraction = extract::extract_document(bytes, place, instance, profile, limits, privacy);
             Reading { message_id: None, extraction, notes: Vec::new() }
         }
         Content::Mail(raw) => {
             let message = parse::parse(raw, &rules.limits);
-            let extraction = match &message.refusal {
-                Some((reason, detail)) => Extraction::Refused(*reason, detail.clone()),
-                None => extract::extract(&message, &rules.instance, &rules.profile, &rules.limits),
-            };
+            let extraction = found_in(&message, rules);
             Reading { message_id: message.message_id, extraction, notes: message.notes }
         }
+    }
+}
+
+/// What a mail holds. What is automatic and only quotes, returns or repeats a session holds none; other
+/// automatic mail holds none only if nothing is found in it (`message::automatic` has the table).
+fn found_in(message: &Message<'_>, rules: &Rules) -> Extraction {
+    let automatic = automatic::recognise(message, rules.own.as_ref());
+    if let Some(Automatic { reason, sign, decides: true }) = automatic {
+        return Extraction::Refused(reason, sign);
+    }
+    let Rules { instance, profile, limits, privacy, .. } = rules;
+    match (extract::extract(message, instance, profile, limits, privacy), automatic) {
+        (Extraction::None, Some(Automatic { reason, sign, .. })) => Extraction::Refused(reason, sign),
+        (found, _) => found,
     }
 }
 
@@ -130,7 +149,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
 }
 
 /// What must not cause an effect is ignored by rule; what a person should look at is kept in quarantine.
-fn state_of(reason: Reason) -> MessageState {
+pub fn state_of(reason: Reason) -> MessageState {
     match reason {
         Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => {
             MessageState::Ignored
@@ -277,5 +296,61 @@ fn word(standing: Standing) -> &'static str {
         Standing::Supplement => "supplement",
         Standing::Duplicate => "duplicate",
         Standing::Older => "older version, not applied",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Envelope;
+
+    fn read_one(content: Content) -> Reading {
+        let rules = Rules {
+            instance: "default".to_owned(),
+            profile: Arc::new(Profile::builtin().clone()),
+            limits: Limits::default(),
+            privacy: Arc::new(Redaction::default()),
+            own: Some(InstanceKey::new([1; 32])),
+        };
+        read(&Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None }, &rules)
+    }
+
+    fn mail(fields: &str, body: &str) -> NewMessage {
+        let content = Content::Mail(format!("From: a@b.example\r\n{fields}\r\n\r\n{body}").into());
+        let received = Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None };
+        row("s", &received, read_one(received.content.clone()), Timestamp::UNIX_EPOCH)
+    }
+
+    const SESSION: &str = "Session ID: 48213\nSession type: Voice Inbound\nOutTicket ID: C-1\nCSAT Rating: 4\nComment: card 4111 1111 1111 1111\n";
+
+    #[test]
+    fn no_card_number_reaches_the_row_of_a_message() {
+        let document = r#"{"id":1,"call_type":"Voice Inbound","status":"finished","call_duration":1,"feedback":"4111111111111111"}"#;
+        let Extraction::Sessions(found) = read_one(Content::Document(document.into())).extraction else {
+            panic!("none")
+        };
+        assert!(!format!("{found:?}").contains("4111"), "{found:?}");
+        let row = mail("Subject: x", SESSION);
+        assert_eq!(row.sessions.len(), 1);
+        assert!(!format!("{:?}", row.sessions).contains("4111"), "{:?}", row.sessions);
+        assert_eq!(row.sessions[0].warnings, ["a card number was masked in feedback"]);
+    }
+
+    #[test]
+    fn what_carries_the_session_decides_of_automatic_mail() {
+        let own = format!("X-Mail2crm: {}", InstanceKey::new([1; 32]).mark("m2c-a"));
+        for (fields, with, without) in [
+            ("Subject: x", None, Some(Reason::NoMetadata)),
+            ("Auto-Submitted: auto-generated", None, Some(Reason::AutoReply)),
+            ("Precedence: bulk", None, Some(Reason::Bulk)),
+            ("Auto-Submitted: auto-replied", Some(Reason::AutoReply), Some(Reason::AutoReply)),
+            ("X-Failed-Recipients: a@b.example", Some(Reason::Bounce), Some(Reason::Bounce)),
+            (own.as_str(), Some(Reason::OwnMail), Some(Reason::OwnMail)),
+        ] {
+            let (full, empty) = (mail(fields, SESSION), mail(fields, "Hello\n"));
+            assert_eq!((full.reason, empty.reason), (with, without), "{fields}");
+            assert_eq!(full.sessions.len(), usize::from(with.is_none()), "{fields}");
+            assert_eq!(empty.state, MessageState::Ignored, "{fields}");
+        }
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Context, Failure, Result, output};
+use super::{Context, Failure, Result, output, process};
 use crate::config::DEFAULT_PROFILE;
 use crate::diagnostic::Diagnostic;
 use crate::intake::{self, Rules};
 use crate::message::Limits;
+use crate::message::mark::InstanceKey;
 use crate::session::extract::report;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::source::files;
 
 /// Print what is found in each message, one JSON object a line; store and send nothing.
@@ -32,7 +34,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
-    let rules = Rules { instance: args.instance, profile: profile(context, &args.profile)?, limits: Limits::default() };
+    let (privacy, own) = of_config(context);
+    let profile = profile(context, &args.profile)?;
+    let rules = Rules { instance: args.instance, profile, limits: Limits::default(), privacy, own };
     let (mut unreadable, mut count) = (false, 0);
     for received in files::walk(&args.paths) {
         count += 1;
@@ -68,6 +72,24 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
 pub(super) fn nothing_found(paths: &[PathBuf]) {
     let names = paths.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
     eprintln!("warning: no mail and no metadata document in {names}");
+}
+
+/// What the configuration says of privacy, and the key of its ledger. Neither is needed: without a
+/// configuration card numbers are masked, and only mail of previews is known as our own.
+fn of_config(context: &Context) -> (Arc<Redaction>, Option<InstanceKey>) {
+    if context.config_path().is_none() {
+        // The key of `render` and of the sample mails; no mail of a real instance is signed with it.
+        return (Arc::default(), Some(InstanceKey::of_previews()));
+    }
+    match context.config() {
+        Ok(config) => (config.privacy.clone(), process::own_key(&config)),
+        Err(_) => {
+            tracing::warn!(
+                "the configuration has faults (`mail2crm check` tells them): card numbers are masked, and nothing else of it is used"
+            );
+            Default::default()
+        }
+    }
 }
 
 /// The profile with this name.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::filter::{self, FilterArgs};
-use super::{Context, Failure, Result, output};
+use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
 use crate::intake::{self, Rules};
 use crate::ledger::MessageState;
@@ -108,13 +108,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
                 let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
-                let rules = of_source.unwrap_or_else(|| {
-                    Arc::new(Rules {
-                        instance: "default".to_owned(),
-                        profile: config.profile.clone(),
-                        limits: config.limits,
-                    })
-                });
+                let own = process::own_key(&config);
+                let rules =
+                    of_source.map_or_else(|| process::rules(&config), |rules| Rules { own, ..(*rules).clone() });
                 let content =
                     if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {

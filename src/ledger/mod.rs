@@ -9,6 +9,7 @@ mod audit;
 mod claim;
 mod delivery;
 mod hand;
+mod key;
 mod pause;
 mod read;
 mod record;
@@ -32,6 +33,7 @@ use crate::session::evidence::Evidence;
 
 pub use audit::{Audit, Gap};
 pub use hand::{Handled, Which};
+pub use key::{instance_key, key_path, known_key};
 pub use pause::Paused;
 pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;

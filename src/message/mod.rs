@@ -3,9 +3,11 @@
 //!
 //! All types are plain values of our own, so the MIME crate can change in one file (`parse`).
 
+pub mod automatic;
 mod boundary;
 mod decode;
 mod fields;
+pub mod mark;
 mod mime;
 pub mod parse;
 

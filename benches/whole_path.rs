@@ -2,7 +2,7 @@
 //! what the README's table says. `cargo bench --bench whole_path -- --mails 10000`.
 //!
 //! CPU is what the kernel counts for the program's own process (user and system). The mailbox part starts a
-//! real Dovecot as the live tests do; `--offline` leaves it out and says so.
+//! real Dovecot as the live tests do; `--offline` leaves it out and says so. `--write FOLDER` makes the corpus only.
 
 mod corpus;
 #[path = "../tests/live/support/mod.rs"]
@@ -32,6 +32,11 @@ fn main() {
         at.and_then(|i| arguments.get(i + 1)?.parse().ok()).unwrap_or(otherwise)
     };
     let (mails, seed) = (number("--mails", 10_000), number("--seed", 1) as u64);
+    if let Some(at) = arguments.iter().position(|a| a == "--write") {
+        let folder = arguments.get(at + 1).expect("--write FOLDER");
+        corpus::write(Path::new(folder), seed, mails).expect("the corpus");
+        return println!("wrote {mails} mails of seed {seed} as a Maildir to {folder}");
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let begun = Instant::now();
     let made = corpus::write(folder.path(), seed, mails).expect("the corpus");
@@ -157,9 +162,9 @@ async fn mailbox_part(seed: u64, mails: usize) {
 
     // A mail that comes while it idles: from the server's notice to the record.
     let mut late = Vec::new();
-    let mut extra = corpus::Writer::new(seed + 1, 200).filter(|m| m.role == corpus::Role::First);
+    let mut extra = (900_000..).map(single_mail);
     for _ in 0..9 {
-        let mail = extra.next().expect("a session mail").raw;
+        let mail = extra.next().expect("a session mail");
         let before = effects().await.unwrap_or(0);
         let watch =
             tokio::spawn(notice(servers.port("IMAP_PORT"), user.to_owned(), servers.get("PASSWORD").to_owned()));
@@ -176,7 +181,7 @@ async fn mailbox_part(seed: u64, mails: usize) {
     // A mail that is there when it starts.
     let mut first = Vec::new();
     for _ in 0..5 {
-        mailbox.append("INBOX", [extra.next().expect("a session mail").raw]).await;
+        mailbox.append("INBOX", [extra.next().expect("a session mail")]).await;
         let before = effects().await.unwrap_or(0);
         let begun = Instant::now();
         let program = site.start(&["-q", "run"]);
@@ -187,6 +192,17 @@ async fn mailbox_part(seed: u64, mails: usize) {
     println!("first update after a start          {:.2} s (median of 5)", first[2]);
     stop(sandbox).await;
     mailbox.clear("INBOX").await;
+}
+
+/// A small mail of a session of its own.
+fn single_mail(id: u64) -> Vec<u8> {
+    format!(
+        "From: cc@ccaip.example\r\nTo: archive@example.test\r\nSubject: Session\r\nMessage-ID: <{id}@ccaip.example>\r\n\
+         MIME-Version: 1.0\r\nContent-Type: application/json\r\n\r\n\
+         {{\"id\": {id}, \"call_type\": \"Voice Outbound\", \"status\": \"finished\", \"created_at\": \"2026-02-17T10:00:00Z\", \
+         \"updated_at\": \"2026-02-17T10:05:00Z\", \"call_duration\": 60, \"out_ticket_id\": \"C-{id}\"}}\r\n"
+    )
+    .into_bytes()
 }
 
 async fn stop(program: Running) {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +22,7 @@ use crate::session::profile::Profile;
 
 mod target;
 
-pub use target::{Preview, Shown, Target, Way, show};
+pub use target::{Keys, Preview, Shown, Target, Way, show};
 
 use target::Done;
 
@@ -57,6 +57,9 @@ pub struct Dispatcher {
     held: Mutex<BTreeMap<String, Held>>,
 }
 
+/// How long nobody looks into an idle ledger.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// A destination that is held.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
@@ -66,9 +69,21 @@ struct Held {
     until: Option<Timestamp>,
 }
 
-/// How many deliveries of a destination are under way.
-#[derive(Default)]
-struct Load(BTreeMap<String, Arc<AtomicUsize>>);
+/// Claimed in one commit at most.
+const CLAIM: usize = 128;
+/// Claimed ahead for each delivery that may be under way, so that sending never waits for a commit.
+const AHEAD: usize = 4;
+
+/// The deliveries of one destination that are in hand.
+struct Lane {
+    /// Claimed and not yet recorded.
+    in_hand: AtomicUsize,
+    /// As many may be under way at once.
+    under_way: Semaphore,
+}
+
+/// The lanes of a run, by destination.
+type Lanes = BTreeMap<String, Arc<Lane>>;
 
 impl Dispatcher {
     /// A dispatcher for these targets.
@@ -86,7 +101,8 @@ impl Dispatcher {
     /// due now or soon (`soon` ahead).
     pub async fn run(self: Arc<Self>, stop: CancellationToken, drain: Option<Duration>) {
         let tasks = TaskTracker::new();
-        let load = Load(self.targets.keys().map(|name| (name.clone(), Arc::default())).collect());
+        let lane = |t: &Target| Lane { in_hand: AtomicUsize::new(0), under_way: Semaphore::new(t.concurrency) };
+        let lanes: Lanes = self.targets.iter().map(|(name, t)| (name.clone(), Arc::new(lane(t)))).collect();
         let ended = Arc::new(Notify::new());
         let work = self.ledger.waiting();
         let names: Vec<String> = self.targets.keys().cloned().collect();
@@ -98,10 +114,14 @@ impl Dispatcher {
             Err(fault) => tracing::error!(error = %fault, "the held destinations can't be read"),
         }
         while !stop.is_cancelled() {
-            let claimed = self.claim(&load).await;
+            let claimed = self.claim(&lanes).await;
             let count = claimed.len();
             for delivery in claimed {
-                self.clone().start(delivery, &tasks, &load, ended.clone());
+                if let Some(lane) = lanes.get(&delivery.destination) {
+                    lane.in_hand.fetch_add(1, Ordering::Relaxed);
+                    let (this, lane, ended, stop) = (self.clone(), lane.clone(), ended.clone(), stop.clone());
+                    tasks.spawn(async move { this.take_on(&delivery, &lane, &ended, &stop).await });
+                }
             }
             if count > 0 {
                 continue;
@@ -113,7 +133,9 @@ impl Dispatcher {
                     Some(Duration::from_secs(2))
                 }
             };
-            let idle = tasks.is_empty();
+            // Not by `tasks`: a task that has told of its end is still among them for a moment, and nobody tells of
+            // that.
+            let idle = lanes.values().all(|lane| lane.in_hand.load(Ordering::Relaxed) == 0);
             if let Some(soon) = drain
                 && idle
                 && wait.is_none_or(|w| w > soon)
@@ -121,9 +143,8 @@ impl Dispatcher {
                 break;
             }
             // A full destination is waited for by `ended`; what is due then is claimed at once.
-            let wait = wait
-                .unwrap_or(Duration::from_secs(60))
-                .clamp(Duration::from_millis(if idle { 1 } else { 50 }), Duration::from_secs(60));
+            // Another process (`process`, `deliveries retry`) may make something due without our being told.
+            let wait = wait.unwrap_or(LOOK).clamp(Duration::from_millis(if idle { 1 } else { 50 }), LOOK);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work.notified() => {}
@@ -135,17 +156,14 @@ impl Dispatcher {
         tasks.wait().await;
     }
 
-    async fn claim(&self, load: &Load) -> Vec<Claimed> {
-        let room: Vec<(String, usize)> = self
-            .targets
-            .values()
-            .map(|t| (t.name.clone(), self.room(t).saturating_sub(load.of(&t.name).load(Ordering::Relaxed))))
-            .filter(|(_, room)| *room > 0)
-            .collect();
+    async fn claim(&self, lanes: &Lanes) -> Vec<Claimed> {
+        let in_hand = |name: &str| lanes.get(name).map_or(0, |lane| lane.in_hand.load(Ordering::Relaxed));
+        let room = |t: &Arc<Target>| (t.name.clone(), self.room(t, in_hand(&t.name)));
+        let room: Vec<(String, usize)> = self.targets.values().map(room).filter(|(_, room)| *room > 0).collect();
         if room.is_empty() {
             return Vec::new();
         }
-        match self.ledger.claim(64, &room, self.rules.lease, Timestamp::now()).await {
+        match self.ledger.claim(CLAIM, &room, self.rules.lease, Timestamp::now()).await {
             Ok(claimed) => claimed,
             Err(fault) => {
                 tracing::error!(error = %fault, "no delivery could be claimed; trying again");
@@ -155,21 +173,49 @@ impl Dispatcher {
         }
     }
 
-    /// One at a time while a destination is probed.
-    fn room(&self, target: &Target) -> usize {
+    /// How many may be claimed for a destination: one at a time while it is probed; otherwise many at once,
+    /// when half of what it can have in hand is gone, because each claim is a commit.
+    fn room(&self, target: &Target, in_hand: usize) -> usize {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains_key(&target.name) { 1 } else { target.concurrency }
+        if held.contains_key(&target.name) {
+            return 1_usize.saturating_sub(in_hand);
+        }
+        let most = AHEAD * target.concurrency;
+        if in_hand > most / 2 { 0 } else { most - in_hand }
     }
 
-    fn start(self: Arc<Self>, claimed: Claimed, tasks: &TaskTracker, load: &Load, ended: Arc<Notify>) {
-        let busy = load.of(&claimed.destination);
-        busy.fetch_add(1, Ordering::Relaxed);
-        tasks.spawn(async move {
-            let finished = self.deliver(&claimed).await;
-            self.record(finished).await;
-            busy.fetch_sub(1, Ordering::Relaxed);
-            ended.notify_one();
-        });
+    /// Takes a claimed delivery to its end: waits for its turn, tries it, records what became of it. On a stop,
+    /// and while its destination is held, it is given back untried.
+    async fn take_on(&self, claimed: &Claimed, lane: &Lane, ended: &Notify, stop: &CancellationToken) {
+        let turn = lane.under_way.acquire().await;
+        let finished = match self.untried(claimed, stop) {
+            Some(back) => back,
+            None => self.deliver(claimed).await,
+        };
+        drop(turn);
+        self.record(finished).await;
+        lane.in_hand.fetch_sub(1, Ordering::Relaxed);
+        ended.notify_one();
+    }
+
+    fn untried(&self, claimed: &Claimed, stop: &CancellationToken) -> Option<Finished> {
+        let now = Timestamp::now();
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(&claimed.destination).and_then(|h| h.until).filter(|until| *until > now);
+        let (at, reason) = match held {
+            Some(until) => (until, Reason::Paused),
+            None if stop.is_cancelled() => (now, Reason::Interrupted),
+            None => return None,
+        };
+        Some(Finished {
+            delivery: claimed.delivery,
+            lease: claimed.lease,
+            next: Next::Back(at),
+            reason,
+            uncertain: claimed.uncertain,
+            applied: Vec::new(),
+            attempt: None,
+        })
     }
 
     /// One attempt, from the claimed row to what is to be recorded of it.
@@ -316,12 +362,6 @@ impl Dispatcher {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
         }
-    }
-}
-
-impl Load {
-    fn of(&self, destination: &str) -> Arc<AtomicUsize> {
-        self.0.get(destination).cloned().unwrap_or_default()
     }
 }
 

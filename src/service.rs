@@ -68,14 +68,30 @@ impl Service {
         Intake { source: source.into(), rules, ledger: self.ledger.clone(), planner: self.router.clone() }
     }
 
-    /// Delivers what is due now or soon, until nothing is.
-    pub async fn drain(&self, soon: Duration, stop: CancellationToken) {
+    /// Delivers what is due now or soon, until nothing is. False, and nothing done, if a service runs on this
+    /// ledger: it delivers.
+    pub async fn drain(&self, soon: Duration, stop: CancellationToken) -> Result<bool, Fault> {
+        let Some(_own) = self.ledger.own()? else { return Ok(false) };
+        self.ledger.recover(Timestamp::now()).await?;
         self.dispatcher.clone().run(stop, Some(soon)).await;
+        Ok(true)
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop`. Only one service may run on a ledger.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
-        self.ledger.recover(Timestamp::now()).await?;
+        let Some(_own) = self.ledger.own()? else {
+            let path = self.ledger.path().display();
+            return Err(Fault {
+                detail: format!("another mail2crm runs on `{path}`; stop it, or name another `state`"),
+            });
+        };
+        let left = self.ledger.recover(Timestamp::now()).await?;
+        if left > 0 {
+            tracing::warn!(
+                deliveries = left,
+                "the last run ended in the middle of deliveries; what became of them is looked up before any is repeated"
+            );
+        }
         let sources = TaskTracker::new();
         let this = Arc::new(self);
         for source in &this.config.sources {

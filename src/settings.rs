@@ -36,6 +36,16 @@ struct Place {
     key: Range<usize>,
     value: Range<usize>,
     children: BTreeMap<String, Place>,
+    /// Has a fault, and so is not in the value that was read.
+    is_left_out: bool,
+}
+
+impl Place {
+    /// True if the byte at `offset` is in the key, the value, or something below.
+    fn holds(&self, offset: usize) -> bool {
+        let inside = |range: &Range<usize>| range.contains(&offset);
+        inside(&self.key) || inside(&self.value) || self.children.values().any(|c| c.holds(offset))
+    }
 }
 
 impl Places {
@@ -68,6 +78,21 @@ impl Places {
         span.start + quotes
     }
 
+    /// The keys of the table with this path, also those of entries that were left out.
+    pub fn keys(&self, path: &[&str]) -> Vec<String> {
+        let place = path.iter().try_fold(&self.root, |place, step| place.children.get(*step));
+        place.map(|p| p.children.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The indexes that the items of a list at the top had in the file, without those that were left out.
+    pub fn indexes(&self, key: &str) -> Vec<usize> {
+        let children = self.root.children.get(key).into_iter().flat_map(|p| &p.children);
+        let mut kept: Vec<usize> =
+            children.filter(|(_, p)| !p.is_left_out).filter_map(|(index, _)| index.parse().ok()).collect();
+        kept.sort_unstable();
+        kept
+    }
+
     fn find(&self, path: &[&str]) -> &Place {
         let mut place = &self.root;
         for step in path {
@@ -82,36 +107,89 @@ impl Places {
 
 /// Reads a file as a `T`, or says all that is wrong with it.
 pub fn parse<T: DeserializeOwned + JsonSchema>(file: &SourceFile) -> Result<Parsed<T>, Diagnostics> {
+    match parse_what_is_good(file) {
+        (Some(parsed), faults) => faults.into_result(parsed),
+        (None, faults) => Err(faults),
+    }
+}
+
+/// Reads what is good of a file, and says all that is wrong with the rest: entries with faults (a key at the
+/// top, a table such as `[source.inbox]`, an item of a list of tables) are left out, so that the others can be
+/// checked further at the same time. `Places` has them all. Nothing if the rest makes no `T`.
+pub fn parse_what_is_good<T: DeserializeOwned + JsonSchema>(file: &SourceFile) -> (Option<Parsed<T>>, Diagnostics) {
     let mut faults = Diagnostics::new();
     let (tree, errors) = DeTable::parse_recoverable(&file.text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        faults.push(
-            file.fault(span, "toml_syntax", one_line(error.message())).hint("see https://toml.io for the syntax"),
-        );
+        let message = one_line(error.message());
+        let hint = match message.as_str() {
+            m if m.starts_with("duplicate key") => "it is written twice in this table: delete one of the two",
+            _ => "see https://toml.io for the syntax",
+        };
+        faults.push(file.fault(span, "toml_syntax", message).hint(hint));
     }
     if !faults.is_empty() {
-        return Err(faults);
+        return (None, faults);
     }
     let schema = schema_of::<T>();
     let mut checker = Checker { file, definitions: schema.get("$defs").cloned().unwrap_or(Value::Null), faults };
     checker.table(&schema, tree.get_ref(), 0..0, "");
-    if !checker.faults.is_empty() {
-        return Err(checker.faults);
+    let faults = checker.faults;
+    let mut root = Place::default();
+    remember_table(&mut root, tree.get_ref());
+    let mut places = Places { file: file.clone(), root };
+    if faults.is_empty() {
+        return match toml::from_str::<T>(&file.text) {
+            Ok(value) => (Some(Parsed { value, places }), faults),
+            Err(error) => {
+                let fault = file.fault(error.span().unwrap_or(0..0), "bad_value", one_line(error.message()));
+                (None, fault.into())
+            }
+        };
     }
-    match toml::from_str::<T>(&file.text) {
-        Ok(value) => {
-            let mut root = Place::default();
-            remember_table(&mut root, tree.get_ref());
-            Ok(Parsed { value, places: Places { file: file.clone(), root } })
+    let rest = without_faults(file, &mut places.root, &faults);
+    (rest.and_then(|table| table.try_into().ok()).map(|value| Parsed { value, places }), faults)
+}
+
+/// The file's table without the entries that have faults in them.
+fn without_faults(file: &SourceFile, root: &mut Place, faults: &Diagnostics) -> Option<toml::Table> {
+    let mut table = toml::from_str::<toml::Table>(&file.text).ok()?;
+    let at: Vec<usize> = faults.sorted().iter().map(|d| file.offset_of(d.line as usize, d.column as usize)).collect();
+    let is_bad = |place: &Place| at.iter().any(|offset| place.holds(*offset));
+    for (key, place) in root.children.iter_mut().filter(|(_, p)| is_bad(p)) {
+        for child in place.children.values_mut() {
+            child.is_left_out = is_bad(child);
         }
-        Err(error) => Err(file.fault(error.span().unwrap_or(0..0), "bad_value", one_line(error.message())).into()),
+        let is_kept = |name: &str| place.children.get(name).is_none_or(|p| !p.is_left_out);
+        match table.get_mut(key) {
+            Some(toml::Value::Table(inner)) if inner.values().all(toml::Value::is_table) => {
+                inner.retain(|name, _| is_kept(name));
+            }
+            Some(toml::Value::Array(items)) if items.iter().all(toml::Value::is_table) => {
+                let mut index = 0_usize..;
+                items.retain(|_| index.next().is_some_and(|i| is_kept(&i.to_string())));
+            }
+            _ => {
+                table.remove(key);
+            }
+        }
     }
+    Some(table)
 }
 
 /// The JSON Schema of a type, as `mail2crm schema` prints it.
 pub fn schema_of<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// A hint, and behind it what the schema says of the value.
+fn with_about(hint: String, schema: &Value) -> String {
+    let about = schema.get("description").and_then(Value::as_str).unwrap_or("");
+    let about = about.split("\n\n").next().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
+    match about.trim_end_matches('.') {
+        "" => hint,
+        about => format!("{hint}: {about}"),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -120,7 +198,7 @@ fn one_line(text: &str) -> String {
 
 fn remember_table(place: &mut Place, table: &DeTable<'_>) {
     for (key, value) in table {
-        let mut child = Place { key: key.span(), value: value.span(), children: BTreeMap::new() };
+        let mut child = Place { key: key.span(), value: value.span(), ..Place::default() };
         remember(&mut child, value.get_ref());
         place.children.insert(key.get_ref().to_string(), child);
     }
@@ -131,7 +209,7 @@ fn remember(place: &mut Place, value: &DeValue<'_>) {
         DeValue::Table(table) => remember_table(place, table),
         DeValue::Array(items) => {
             for (i, item) in items.iter().enumerate() {
-                let mut child = Place { key: item.span(), value: item.span(), children: BTreeMap::new() };
+                let mut child = Place { key: item.span(), value: item.span(), ..Place::default() };
                 remember(&mut child, item.get_ref());
                 place.children.insert(i.to_string(), child);
             }
@@ -164,7 +242,11 @@ impl Checker<'_> {
         let mut out = self.definitions.get(name).map_or(Value::Null, |s| self.resolve(s));
         if let (Value::Object(out), Value::Object(own)) = (&mut out, schema) {
             for (key, value) in own.iter().filter(|(k, _)| *k != "$ref") {
-                out.entry(key.clone()).or_insert_with(|| value.clone());
+                if key == "description" {
+                    out.insert(key.clone(), value.clone()); // that of the key says more than that of its type
+                } else {
+                    out.entry(key.clone()).or_insert_with(|| value.clone());
+                }
             }
         }
         out
@@ -175,6 +257,10 @@ impl Checker<'_> {
         let Some(rules) = schema.as_object() else { return };
         if let Some(branches) = alternatives(rules) {
             if let DeValue::Table(table) = node.get_ref() {
+                if rules.contains_key("properties") {
+                    // Alternatives beside keys of its own: `table` gathers both.
+                    return self.table(&schema, table, node.span(), path);
+                }
                 let tables: Vec<Value> =
                     branches.iter().map(|b| self.resolve(b)).filter(|b| allows(b, "object")).collect();
                 match self.choose(&tables, table, node.span(), path) {
@@ -234,7 +320,8 @@ impl Checker<'_> {
                         (Some(l), None) => format!("{l} or more"),
                         (_, h) => format!("{} or less", h.unwrap_or_default()),
                     };
-                    self.faults.push(self.file.fault(node.span(), "out_of_range", format!("`{path}` must be {range}")));
+                    let fault = self.file.fault(node.span(), "out_of_range", format!("`{path}` must be {range}"));
+                    self.faults.push(fault.hint(with_about(format!("write a number that is {range}"), &schema)));
                 }
             }
             _ => {}
@@ -270,15 +357,27 @@ impl Checker<'_> {
         }
         for name in &keys.required {
             if !table.keys().any(|k| k.get_ref() == name) {
-                let about = keys.known.get(name).map(|s| self.resolve(s));
-                let about = about.as_ref().and_then(|s| s.get("description")).and_then(Value::as_str).unwrap_or("");
+                let schema = keys.known.get(name).map(|s| self.resolve(s)).unwrap_or_default();
                 let place = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
                 let fault = self.file.fault(span.clone(), "missing_key", format!("{place} lacks the key `{name}`"));
-                let about = about.lines().next().unwrap_or("");
-                self.faults
-                    .push(fault.hint(format!("add `{name} = …`{}{about}", if about.is_empty() { "" } else { ": " })));
+                let value = match self.words(&schema).as_slice() {
+                    [word] => format!("{word:?}"),
+                    _ => "…".to_owned(),
+                };
+                self.faults.push(fault.hint(with_about(format!("add `{name} = {value}`"), &schema)));
             }
         }
+    }
+
+    /// The words that a schema allows, if it allows nothing else.
+    fn words(&self, schema: &Value) -> Vec<String> {
+        let Some(rules) = schema.as_object() else { return Vec::new() };
+        if let Some(branches) = alternatives(rules) {
+            let all: Vec<Vec<String>> = branches.iter().map(|b| self.words(&self.resolve(b))).collect();
+            return if all.iter().any(Vec::is_empty) { Vec::new() } else { all.concat() };
+        }
+        let listed = rules.get("enum").and_then(Value::as_array).into_iter().flatten();
+        listed.chain(rules.get("const")).filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     /// Gathers the keys of a table from a schema and all its parts; false if a fault was reported that makes
@@ -364,13 +463,25 @@ impl Checker<'_> {
         let known = |b: &Value| {
             b.get("properties").and_then(Value::as_object).map_or(0, |p| p.keys().filter(|k| has(k)).count())
         };
+        let forms: Vec<String> = branches
+            .iter()
+            .map(|b| {
+                let keys: Vec<String> = required(b).iter().map(|key| format!("{key} = …")).collect();
+                format!("`{{ {} }}`", keys.join(", "))
+            })
+            .collect();
+        let full = branches.iter().filter(|b| !required(b).is_empty() && required(b).iter().all(|r| has(r)));
+        if full.clone().count() > 1 && full.clone().all(|b| known(b) < table.len()) {
+            let fault = self.file.fault(span, "wrong_form", format!("`{path}` says it in more than one way"));
+            self.faults.push(fault.hint(format!("write one of: {}", forms.join(", "))));
+            return Choice::Reported;
+        }
         if let Some(full) = branches.iter().filter(|b| required(b).iter().all(|r| has(r))).max_by_key(|b| known(b)) {
             return Choice::One(full.clone());
         }
         if let Some(part) = branches.iter().max_by_key(|b| known(b)).filter(|b| known(b) > 0) {
             return Choice::One(part.clone());
         }
-        let forms: Vec<String> = branches.iter().map(|b| format!("`{{ {} = … }}`", required(b).join(", "))).collect();
         let fault = self.file.fault(span, "wrong_form", format!("`{path}` has none of the forms that are known here"));
         self.faults.push(fault.hint(format!("write one of: {}", forms.join(", "))));
         Choice::Reported
@@ -389,7 +500,10 @@ impl Checker<'_> {
         let known: Vec<&str> = words.iter().filter_map(|w| w.as_str()).collect();
         let shown = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
         let fault = self.file.fault(node.span(), "unknown_word", format!("`{shown}` is no known value of `{path}`"));
-        self.faults.push(fault.hint(suggest(&shown, known)));
+        self.faults.push(match known.as_slice() {
+            [word] => fault.hint(format!("write `{} = {word:?}`", path.rsplit('.').next().unwrap_or(path))),
+            _ => fault.hint(suggest(&shown, known)),
+        });
     }
 
     fn wrong_type(&mut self, schema: &Value, node: &Spanned<DeValue<'_>>, path: &str) {
@@ -397,21 +511,47 @@ impl Checker<'_> {
         self.type_words(schema, &mut wanted);
         wanted.dedup();
         let given = match type_word(node.get_ref()) {
-            "object" => "table",
+            "object" => "a table",
             "boolean" => "true or false",
-            other => other,
+            "array" => "a list",
+            "integer" => "a number",
+            "number" => "a fraction",
+            _ => "a string",
         };
-        let fault = self.file.fault(
-            node.span(),
-            "wrong_type",
-            format!("`{path}` must be {}, not {given}", wanted.join(" or ")),
-        );
-        self.faults.push(match given {
-            "string" => fault.hint("leave the quotes away"),
-            "table" => fault.hint("write a plain value"),
-            _ if wanted.iter().any(|w| w == "a string") => fault.hint("put it in quotes"),
-            _ => fault,
-        });
+        let words = self.words(schema);
+        let wanted_words = match words.as_slice() {
+            [] => wanted.join(" or "),
+            words => words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(" or "),
+        };
+        let message = format!("`{path}` must be {wanted_words}, not {given}");
+        let fault = self.file.fault(node.span(), "wrong_type", message);
+        let wants = |kind: &str| wanted.iter().any(|w| w == kind);
+        let text = self.file.text.get(node.span()).unwrap_or("");
+        let unquoted = text.trim_matches(['"', '\'']);
+        let fits = match node.get_ref() {
+            DeValue::String(s) => {
+                wants("a whole number") && s.parse::<i64>().is_ok()
+                    || wants("true or false") && s.parse::<bool>().is_ok()
+            }
+            _ => false,
+        };
+        let hint = match node.get_ref() {
+            _ if !words.is_empty() => {
+                let key = path.rsplit('.').next().unwrap_or(path);
+                let lines = words.iter().map(|w| format!("`{key} = {w:?}`")).collect::<Vec<_>>().join(" or ");
+                with_about(format!("write {lines}"), schema)
+            }
+            _ if fits => format!("leave the quotes away: `{unquoted}`"),
+            DeValue::Table(_) | DeValue::Array(_) if wants("a string") => {
+                with_about("write one string".to_owned(), schema)
+            }
+            DeValue::String(_) if wants("a list") => format!("put it in brackets: `[{text}]`"),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) if wants("a string") => {
+                format!("put it in quotes: `\"{text}\"`")
+            }
+            _ => with_about(format!("write {}", wanted.join(" or ")), schema),
+        };
+        self.faults.push(fault.hint(hint));
     }
 
     fn type_words(&self, schema: &Value, into: &mut Vec<String>) {
@@ -574,15 +714,15 @@ mod tests {
         let text = found.join("\n");
         for expected in [
             "1:1 unknown_key unknown key `stat` | did you mean `state`?",
-            "missing_key the file lacks the key `state` | add `state = …`: Where the ledger is.",
+            "missing_key the file lacks the key `state` | add `state = …`: Where the ledger is",
             "4:1 unknown_key unknown key `hots` in `source.inbox` | did you mean `host`?",
             "`source.inbox` lacks the key `host`",
-            "5:8 wrong_type `source.inbox.port` must be a whole number, not string | leave the quotes away",
+            "5:8 wrong_type `source.inbox.port` must be a whole number, not a string | write a whole number",
             "`source.inbox.password` has none of the forms",
             "7:9 unknown_word `delet` is no known value of `source.inbox.after` | did you mean `delete`?",
             "9:8 unknown_word `mapi` is no known `kind`",
             "`source.c` lacks the key `kind` | `kind` is one of: `imap`, `maildir`",
-            "13:6 wrong_type `route[0].to` must be a list, not string",
+            "13:6 wrong_type `route[0].to` must be a list, not a string | put it in brackets: `['a']`",
         ] {
             assert!(text.contains(expected), "{expected}\nis not in\n{text}");
         }

@@ -34,7 +34,7 @@ pub fn start(verbosity: i8, form: Form) {
         Form::Text => fmt::layer()
             .with_writer(std::io::stderr)
             .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()))
             .boxed(),
         Form::Json => fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr).boxed(),
     };

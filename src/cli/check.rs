@@ -21,12 +21,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
-    let config = context.config()?;
-    let targets = service::build_targets(&config, &InstanceKey::of_previews())?;
-    let (_, faults) = super::connector::load_all(&context.catalogue()?);
-    if !faults.is_empty() {
-        return Err(Failure::Operator(faults));
-    }
+    // The templates as well, also those that no destination uses: all faults come at once.
+    let (_, mut faults) = super::connector::load_all(&context.catalogue()?);
+    let ready = context.config().and_then(|config| {
+        let targets = service::build_targets(&config, &InstanceKey::of_previews())?;
+        Ok((config, targets))
+    });
+    let (config, targets) = match ready {
+        Ok(ready) if faults.is_empty() => ready,
+        Ok(_) => return Err(Failure::Operator(faults)),
+        Err(Failure::Operator(found)) => {
+            faults.extend(found);
+            return Err(Failure::Operator(faults));
+        }
+        Err(other) => return Err(other),
+    };
     let (sources, destinations, routes) = (config.sources.len(), config.destinations.len(), config.routes.len());
     if !args.online {
         if context.json {

@@ -21,6 +21,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List them, newest first.
+    #[command(after_help = "Example: mail2crm deliveries list --state dead --since 2d")]
     List {
         /// `waiting`, `sending`, `parked`, `delivered`, `unchanged`, `superseded`, `dead` or `discarded`.
         #[arg(long)]
@@ -29,11 +30,15 @@ enum Command {
         filter: FilterArgs,
     },
     /// The whole story of one: every attempt with request and answer.
+    #[command(after_help = "Example: mail2crm deliveries show 17")]
     Show {
         /// Its number.
         id: DeliveryId,
     },
     /// Try dead ones again now.
+    #[command(
+        after_help = "Examples:\n  mail2crm deliveries retry 17 18\n  mail2crm deliveries retry --all --destination helpdesk --since 2d --dry-run"
+    )]
     Retry {
         /// Their numbers.
         #[arg(required_unless_present = "all", conflicts_with = "all")]
@@ -48,6 +53,7 @@ enum Command {
         dry_run: bool,
     },
     /// Let waiting, parked or dead ones go.
+    #[command(after_help = "Example: mail2crm deliveries discard 17 --why 'the case is closed for good'")]
     Discard {
         /// Their numbers.
         #[arg(required = true)]
@@ -60,6 +66,7 @@ enum Command {
         dry_run: bool,
     },
     /// Give parked or dead ones the record they belong to.
+    #[command(after_help = "Example: mail2crm deliveries release 17 --record C-100482")]
     Release {
         /// Their numbers.
         #[arg(required = true)]

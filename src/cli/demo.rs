@@ -24,6 +24,8 @@ struct Samples;
 
 /// The sandbox's token: it holds nothing but samples.
 const TOKEN: &str = "demo";
+/// Records that are listed one by one.
+const SHOWN: usize = 8;
 /// With `--once`: how long it may take until everything is delivered.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -143,10 +145,11 @@ recording_url = "recording"
 agent_name = "agent"
 
 [destination.cases]                       # the same CRM by email
-connector = "sandbox"
-transport = "email"
+connector = "email"
 to = "tickets@sandbox.example"
+token_before = "[sandbox #"
 from = "bridge@mail2crm.example"
+token_before = "[sandbox #"               # the record's id is in the subject, as its mail intake wants it
 smtp = {{ host = "127.0.0.1", port = {smtp}, tls = "none" }}
 
 [destination.archive]                     # the documents themselves
@@ -195,7 +198,8 @@ async fn print_result(ledger: &Ledger, sandbox: &Running, page: &str) -> Result 
     let deliveries = ledger.deliveries(Filter::default()).await?;
     let of = |state| deliveries.iter().filter(|d| d.state == state).count();
     let tickets = sandbox.store().tickets();
-    let records: Vec<&str> = tickets.iter().filter(|t| t.version > 1).map(|t| t.id.as_str()).collect();
+    let mut records: Vec<&str> = tickets.iter().filter(|t| t.version > 1).map(|t| t.id.as_str()).collect();
+    records.sort_unstable();
     println!(
         "{} mails: {} with sessions, {} without, {} put into quarantine",
         messages.len(),
@@ -212,8 +216,11 @@ async fn print_result(ledger: &Ledger, sandbox: &Running, page: &str) -> Result 
         of(DeliveryState::Dead)
     );
     println!("{} records updated in the sandbox CRM", records.len());
-    for id in &records {
+    for id in records.iter().take(SHOWN) {
         println!("  {page}tickets/{id}");
+    }
+    if records.len() > SHOWN {
+        println!("  … and {} more: {page}", records.len() - SHOWN);
     }
     Ok(())
 }

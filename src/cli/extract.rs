@@ -37,8 +37,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     let (privacy, own) = of_config(context);
     let profile = profile(context, &args.profile)?;
     let rules = Rules { instance: args.instance, profile, limits: Limits::default(), privacy, own };
-    let mut unreadable = false;
+    let (mut unreadable, mut count) = (false, 0);
     for received in files::walk(&args.paths) {
+        count += 1;
         match received {
             Ok(received) => {
                 let reading = intake::read_safely(&received, &rules);
@@ -61,14 +62,24 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             }
         }
     }
+    if count == 0 {
+        nothing_found(&args.paths);
+    }
     if unreadable { Err(Failure::NotAllWell) } else { Ok(()) }
 }
 
+/// Says that the paths held nothing to read: an empty folder is no fault, but seldom what was meant.
+pub(super) fn nothing_found(paths: &[PathBuf]) {
+    let names = paths.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
+    eprintln!("warning: no mail and no metadata document in {names}");
+}
+
 /// What the configuration says of privacy, and the key of its ledger. Neither is needed: without a
-/// configuration card numbers are masked, and no mail is known as our own.
+/// configuration card numbers are masked, and only mail of previews is known as our own.
 fn of_config(context: &Context) -> (Arc<Redaction>, Option<InstanceKey>) {
     if context.config_path().is_none() {
-        return Default::default();
+        // The key of `render` and of the sample mails; no mail of a real instance is signed with it.
+        return (Arc::default(), Some(InstanceKey::of_previews()));
     }
     match context.config() {
         Ok(config) => (config.privacy.clone(), process::own_key(&config)),

@@ -26,6 +26,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List them, newest first.
+    #[command(after_help = "Example: mail2crm messages list --state quarantined --since 2d")]
     List {
         /// `processed`, `ignored`, `quarantined` or `discarded`.
         #[arg(long)]
@@ -34,6 +35,7 @@ enum Command {
         filter: FilterArgs,
     },
     /// The whole story of one: what was found, where each value came from, every delivery and attempt.
+    #[command(after_help = "Examples:\n  mail2crm messages show 42\n  mail2crm messages show 42 --raw > message.eml")]
     Show {
         /// Its number.
         id: MessageId,
@@ -42,12 +44,14 @@ enum Command {
         raw: bool,
     },
     /// Read quarantined or ignored ones again, with today's profile and program.
+    #[command(after_help = "Example: mail2crm messages reprocess 42 43")]
     Reprocess {
         /// Their numbers.
         #[arg(required = true)]
         ids: Vec<MessageId>,
     },
     /// Let quarantined ones go; their bytes are kept.
+    #[command(after_help = "Example: mail2crm messages discard 42 --why 'a test mail'")]
     Discard {
         /// Their numbers.
         #[arg(required = true)]

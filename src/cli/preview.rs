@@ -25,7 +25,8 @@ pub(super) fn print(
     now: Timestamp,
 ) -> Result {
     let Some(destination) = config.destinations.iter().find(|d| d.name == leg.destination) else { return Ok(()) };
-    let document = serde_json::to_string_pretty(&found.document).map_err(anyhow::Error::new)?;
+    // As the ledger keeps it, and so as it is sent.
+    let document = found.document.to_string();
     let inputs = Inputs {
         session: &found.session,
         document: &document,

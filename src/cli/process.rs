@@ -71,6 +71,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         // An MTA bounces what ends otherwise: whatever is not safe is to be tried again.
         Err(Failure::World(error)) if pipe => Err(Failure::Temporary(format!("{error:#}"))),
         Err(Failure::Operator(faults)) if pipe => Err(Failure::Temporary(faults.render())),
+        Err(Failure::Usage(sentence, hint)) if pipe => {
+            Err(Failure::Temporary(format!("{sentence}\n  hint: {hint}\nthe message was not taken")))
+        }
         Err(Failure::NotAllWell) if pipe => Ok(()),
         result => result,
     }
@@ -94,7 +97,10 @@ fn work(context: &Context, args: Args) -> Result {
     let taken = runtime.block_on(take_in(&service, args.paths))?;
     runtime.block_on(async {
         let stop = super::run::stop_on_signal()?;
-        service.drain(Duration::from_secs(3), stop).await;
+        if !service.drain(Duration::from_secs(3), stop).await? {
+            eprintln!("the service that runs on this ledger delivers them");
+            return if taken.unreadable + taken.refused == 0 { Ok(()) } else { Err(Failure::NotAllWell) };
+        }
         report(context, &ledger, &taken, begun).await
     })
 }
@@ -115,8 +121,10 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
     let inlet = Inlet::new(SOURCE, to_intake);
     let (to_batches, mut from_files) =
         mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH.0);
+    let max_bytes = service.config().limits.message_bytes;
+    let named_paths = paths.clone();
     let reader = tokio::task::spawn_blocking(move || {
-        for received in files::walk(&paths) {
+        for received in files::walk(&paths).max_bytes(max_bytes) {
             if to_batches.blocking_send(received).is_err() {
                 return;
             }
@@ -128,6 +136,13 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
         let received = from_files.recv().await;
         let end = received.is_none();
         match received {
+            Some(Ok(received)) if received.input == "-" && matches!(received.content, Content::TooLarge(_)) => {
+                // Nobody else keeps it: the MTA is to give it back to its sender, not we to drop it.
+                let limit = max_bytes;
+                let sentence =
+                    format!("the message on stdin is larger than the limit of {limit} bytes and was not taken");
+                return Err(Failure::Usage(sentence, "raise `message_bytes` in `[limits]`".to_owned()));
+            }
             Some(Ok(received)) => {
                 let size = size(&received.content);
                 progress.add(size);
@@ -159,6 +174,9 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
         }
     }
     progress.end();
+    if taken.messages == 0 && taken.unreadable == 0 {
+        super::extract::nothing_found(&named_paths);
+    }
     drop(inlet);
     reader.await.map_err(anyhow::Error::new)?;
     intake.await.map_err(anyhow::Error::new)?;
@@ -200,7 +218,11 @@ async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timest
     } else {
         let states = states.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
         let states = if states.is_empty() { "nothing to deliver".to_owned() } else { states };
-        eprintln!("{} messages taken in, {} put into quarantine; deliveries: {states}", taken.messages, taken.refused);
+        let plural = if taken.messages == 1 { "" } else { "s" };
+        eprintln!(
+            "{} message{plural} taken in, {} put into quarantine; deliveries: {states}",
+            taken.messages, taken.refused
+        );
     }
     let well = |state: DeliveryState| {
         matches!(state, DeliveryState::Delivered | DeliveryState::Unchanged | DeliveryState::Superseded)
@@ -217,7 +239,9 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
     let mut progress = Progress::over(paths);
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let (mut all_well, now) = (true, Timestamp::now());
-    for received in files::walk(paths) {
+    let mut count = 0;
+    for received in files::walk(paths).max_bytes(config.limits.message_bytes) {
+        count += 1;
         let received = match received {
             Ok(received) => received,
             Err((path, error)) => {
@@ -248,5 +272,8 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
     }
     out.flush()?;
     progress.end();
+    if count == 0 {
+        super::extract::nothing_found(paths);
+    }
     if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
 }

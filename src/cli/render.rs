@@ -34,8 +34,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     let router = Router::new(&config);
     let rules = process::rules(&config);
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let (mut sessions, now) = (0, Timestamp::now());
-    for received in files::walk(&[args.path]) {
+    let (mut sessions, mut count, now) = (0, 0, Timestamp::now());
+    let paths = [args.path];
+    for received in files::walk(&paths) {
+        count += 1;
         let received = received.map_err(|(path, error)| {
             Failure::Usage(format!("can't read `{path}`: {error}"), "name a file that is there".to_owned())
         })?;
@@ -54,5 +56,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
     }
     out.flush()?;
+    if count == 0 {
+        super::extract::nothing_found(&paths);
+    }
     if sessions > 0 { Ok(()) } else { Err(Failure::NotAllWell) }
 }

@@ -17,6 +17,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List them, newest first.
+    #[command(after_help = "Example: mail2crm sessions list --record C-100482")]
     List {
         /// Only those with a delivery in this state, such as `parked` or `dead`.
         #[arg(long)]
@@ -25,6 +26,7 @@ enum Command {
         filter: FilterArgs,
     },
     /// The whole story of one: its versions, where each value came from, every delivery and attempt.
+    #[command(after_help = "Example: mail2crm sessions show voice-48213")]
     Show {
         /// Such as `voice-48213`, or `emea/voice-48213` for an instance other than `default`.
         session: String,

@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         Ok((session, _)) => Ok(session),
         Err(none) => Err(none.is_near.unwrap_or_else(|| "it is no session document".to_owned())),
     };
-    let (mut passed, mut failed, mut faults) = (0, 0, Diagnostics::new());
+    let (mut passed, mut failed, mut rewritten, mut faults) = (0, 0, 0, Diagnostics::new());
     for name in names {
         let Some(folder) = catalogue.connector(name) else {
             let hint = crate::diagnostic::suggest(name, catalogue.connectors().collect::<Vec<_>>());
@@ -59,6 +59,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             Ok(results) => {
                 for result in results {
                     let well = result.passed();
+                    let file =
+                        dir.as_ref().map(|dir| dir.join(name).join(&result.file)).filter(|f| bless && f.exists());
+                    if let (Some(file), false, Some(blessed)) = (&file, well, &result.blessed) {
+                        std::fs::write(file, blessed)?;
+                        eprintln!("rewrote {}", file.display());
+                        rewritten += 1;
+                        continue;
+                    }
                     *if well { &mut passed } else { &mut failed } += 1;
                     if context.json {
                         output::print_line(
@@ -71,13 +79,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                             result.file, result.about
                         ))?;
                     }
-                    if let (Some(dir), true, Some(blessed)) = (&dir, bless && !well, &result.blessed) {
-                        let path = dir.join(name).join(&result.file);
-                        if path.exists() {
-                            std::fs::write(&path, blessed)?;
-                            eprintln!("rewrote {}", path.display());
-                        }
-                    }
                 }
             }
             Err(found) => faults.extend(found),
@@ -87,7 +88,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         return Err(Failure::Operator(faults));
     }
     if !context.json {
-        output::print_text(&format!("{passed} cases passed, {failed} failed\n"))?;
+        let rewritten =
+            if rewritten > 0 { format!(", {rewritten} rewritten: look at the difference") } else { String::new() };
+        output::print_text(&format!("{passed} cases passed, {failed} failed{rewritten}\n"))?;
     }
     if failed == 0 { Ok(()) } else { Err(Failure::NotAllWell) }
 }

@@ -25,7 +25,7 @@ use crate::message::Limits;
 use crate::record::route::Route;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
-use crate::settings::{self, Places};
+use crate::settings::{self, Parsed, Places};
 use crate::telemetry::Form;
 
 /// The whole configuration file.
@@ -144,17 +144,23 @@ pub const DEFAULT_PROFILE: &str = "ccaip";
 pub fn load(path: &Path, catalogue: &Catalogue) -> Result<Config, Diagnostics> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::IsADirectory => "`--config` names the file itself, such as `DIR/mail2crm.toml`",
+            std::io::ErrorKind::PermissionDenied => "let the user that runs mail2crm read it",
+            std::io::ErrorKind::InvalidData => "it is no text in UTF-8: is it the right file?",
+            _ => "`mail2crm init` writes one to start from; `--config FILE` names one elsewhere",
+        };
         let fault = Diagnostic::of_file(shown.clone(), "unreadable", format!("can't read the configuration: {error}"));
-        Diagnostics::from(fault.hint("`mail2crm init` writes one to start from; `--config FILE` names one elsewhere"))
+        Diagnostics::from(fault.hint(hint))
     })?;
     compose(&SourceFile::new(shown, text), path.parent().unwrap_or(Path::new("")), catalogue)
 }
 
 /// As `load`, from the file's text. `base` is the folder that relative paths start from.
 pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<Config, Diagnostics> {
-    let parsed = settings::parse::<File>(file)?;
-    let (table, places) = (parsed.value, parsed.places);
-    let mut faults = Diagnostics::new();
+    // What has faults of its own is reported and left out; the rest is checked further, so that all comes at once.
+    let (parsed, mut faults) = settings::parse_what_is_good::<File>(file);
+    let Some(Parsed { value: table, places }) = parsed else { return Err(faults) };
 
     if table.state.contains("://") {
         let fault = places.fault(
@@ -188,7 +194,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     }
     let mut connectors = Connectors { catalogue, read: BTreeMap::new() };
     let mut destinations = Vec::new();
-    let names: Vec<String> = table.destination.keys().cloned().collect();
+    let names = places.keys(&["destination"]);
     for (name, destination) in table.destination {
         let around = destination::Around { base, time_zone: table.time_zone.as_deref(), places: &places };
         if let Some(destination) = destination::check(&name, destination, &around, &mut connectors, &mut faults) {
@@ -216,11 +222,12 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
 }
 
 fn check_routes(routes: &[Route], destinations: &[String], places: &Places, faults: &mut Diagnostics) {
-    for (i, route) in routes.iter().enumerate() {
+    for (i, route) in places.indexes("route").into_iter().zip(routes) {
         let number = i.to_string();
         if route.to.is_empty() {
             let fault = places.fault(&["route", &number, "to"], "no_destination", "this route leads nowhere");
-            faults.push(fault.hint(suggest("", destinations.iter().map(String::as_str))));
+            let hint = suggest("", destinations.iter().map(String::as_str));
+            faults.push(fault.hint(format!("name destinations, or delete the route; {hint}")));
         }
         for (j, name) in route.to.iter().enumerate().filter(|(_, n)| !destinations.contains(n)) {
             let fault = places.fault(

@@ -16,7 +16,7 @@ use super::manifest::{Setting, SettingKind, Transport};
 use super::plan::Prepared;
 use super::reply::{self, Statuses, status_range};
 use super::{Connector, request, step, url};
-use crate::diagnostic::{Diagnostics, SourceFile, suggest};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
 use crate::folder::Folder;
 use crate::outcome::Verdict;
 use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
@@ -401,8 +401,30 @@ impl Reader<'_> {
             Ok(templates) => {
                 self.payloads.insert(name.to_owned(), (templates, file));
             }
-            Err(faults) => self.faults.extend(faults),
+            Err(faults) => {
+                let lines = self.text_line(name, value);
+                for fault in faults.sorted() {
+                    self.faults.push(match lines {
+                        Some(above) if fault.file.ends_with(&format!(".{name}")) => Diagnostic {
+                            file: self.places.file().name.to_string(),
+                            line: fault.line + above,
+                            ..fault.clone()
+                        },
+                        _ => fault.clone(),
+                    });
+                }
+            }
         }
+    }
+
+    /// How many lines stand above the text of a setting that is written between `'''` on lines of its own: its
+    /// lines are lines of the file.
+    fn text_line(&self, name: &str, value: &Value) -> Option<u32> {
+        let file = self.places.file();
+        let start = self.places.span(&self.path(&[name])).start;
+        let body = file.text.get(start..)?.strip_prefix("'''")?;
+        let body = body.strip_prefix('\n').or_else(|| body.strip_prefix("\r\n"))?;
+        body.starts_with(value.as_str()?).then(|| file.line_column(start).0)
     }
 
     fn payload_form(&mut self, name: &str) {

@@ -2,7 +2,8 @@
 //! document into a file, and says what became of it. `preview` shows the same without sending.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -42,6 +43,8 @@ pub enum Way {
         to: Arc<Destination>,
         /// What sends them.
         http: HttpSender,
+        /// The credentials as last read.
+        keys: Keys,
     },
     /// A mail.
     Email {
@@ -102,7 +105,7 @@ impl Target {
             applied: &claimed.applied,
         };
         match &self.way {
-            Way::Rest { to, http } => rest(to, http, inputs).await,
+            Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
@@ -111,11 +114,11 @@ impl Target {
     /// Reaches the destination and changes nothing: for `check --online`. The sentence says what was found.
     pub async fn check(&self) -> Result<String, Verdict> {
         match &self.way {
-            Way::Rest { to, http } => {
+            Way::Rest { to, http, keys } => {
                 let Some(prepared) = to.check()? else {
                     return Ok("its connector names no request that changes nothing: not tried".to_owned());
                 };
-                let credentials = credentials(to, &prepared.request)?;
+                let credentials = keys.of(to, &prepared.request).await?;
                 let response = http.send(&prepared.request, &credentials).await?;
                 match to.judge_check(&response, Timestamp::now()) {
                     verdict if verdict.class == Class::Ok => {
@@ -132,30 +135,68 @@ impl Target {
     }
 }
 
-/// The header that authorises a request, if it is to carry one.
-fn credentials(to: &Destination, request: &Request) -> Result<Vec<(String, SecretString)>, Verdict> {
-    if !request.with_credentials {
-        return Ok(Vec::new());
-    }
-    let credential = to.authorize(|secret| secret.reveal());
-    let credential = credential.map_err(|detail| Verdict::new(Class::Pause, Reason::Unauthorized, detail))?;
-    Ok(credential.into_iter().map(|c| (c.name, c.value)).collect())
+/// How long credentials are used before they are read again: a rotated one is picked up within a minute, and
+/// at once when the old one is refused.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The headers that authorise requests, as last read from where they come from.
+#[derive(Default)]
+pub struct Keys {
+    read: Mutex<Option<(Instant, Headers)>>,
 }
 
-async fn rest(to: &Destination, http: &HttpSender, inputs: Inputs<'_>) -> Done {
+/// Header names with their secret values.
+type Headers = Vec<(String, SecretString)>;
+
+impl Keys {
+    /// The headers that a request is to carry. A command or file is read off the runtime.
+    async fn of(&self, to: &Arc<Destination>, request: &Request) -> Result<Headers, Verdict> {
+        if !request.with_credentials {
+            return Ok(Headers::new());
+        }
+        if let Some((at, headers)) = &*self.read.lock().unwrap_or_else(PoisonError::into_inner)
+            && at.elapsed() < FRESH
+        {
+            return Ok(headers.clone());
+        }
+        let from = to.clone();
+        let revealed = tokio::task::spawn_blocking(move || from.authorize(|secret| secret.reveal())).await;
+        let credential = revealed.unwrap_or_else(|_| Err("reading it was broken off".to_owned()));
+        let credential = credential.map_err(|detail| Verdict::new(Class::Pause, Reason::Unauthorized, detail))?;
+        let headers: Headers = credential.into_iter().map(|c| (c.name, c.value)).collect();
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), headers.clone()));
+        Ok(headers)
+    }
+
+    /// They were refused: read anew before the next request.
+    fn forget(&self) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
     let mut run = Run::new(to, inputs);
     loop {
         match run.next() {
             Next::Finished(report) => return report.into(),
             Next::Send(prepared) => {
-                let sent = match credentials(to, &prepared.request) {
+                let sent = match keys.of(to, &prepared.request).await {
                     Ok(credentials) => http.send(&prepared.request, &credentials).await,
                     Err(verdict) => Err(verdict),
                 };
-                match sent {
+                let verdict = match sent {
                     Ok(response) => run.answer(&response, Timestamp::now()),
                     Err(verdict) => run.failed(verdict),
                 };
+                if verdict.reason == Reason::Unauthorized {
+                    keys.forget();
+                }
             }
         }
     }

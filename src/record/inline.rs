@@ -78,7 +78,7 @@ impl Inline {
             Place::Leaf | Place::Text | Place::UrlQuery => Ok(text),
             Place::Header => self.header(text),
             Place::UrlPath => self.segments(text, "URL"),
-            Place::FilePath => self.segments(text, "path"),
+            Place::FilePath => self.segments(without_empty_folders(&text, &self.leaf.begins_with), "path"),
         }
     }
 
@@ -124,6 +124,15 @@ impl Inline {
         }
         Ok(text)
     }
+}
+
+/// A folder whose value is missing is left out, as what is empty is left out everywhere: a document without a
+/// date is kept beside the dated folders. The file's own name must be there.
+fn without_empty_folders(text: &str, begins_with: &str) -> String {
+    let (folders, name) = text.rsplit_once('/').unwrap_or(("", text));
+    let root = if begins_with.starts_with('/') { "/" } else { "" };
+    let folders = folders.split('/').filter(|f| !f.is_empty()).flat_map(|f| [f, "/"]);
+    [root].into_iter().chain(folders).chain([name]).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +196,9 @@ mod tests {
         let path = "{{date ends_at '%Y/%m/%d'}}/{{record_id}}.json";
         assert_eq!(with("../../etc/x\u{0}", path, Place::FilePath).expect("a path"), "2026/02/17/.._.._etc_x_.json");
         assert!(with("..", "a/{{record_id}}/b", Place::FilePath).is_err());
-        assert!(with("", "a/{{record_id}}/b", Place::FilePath).is_err());
+        assert_eq!(with("", "a/{{record_id}}/b", Place::FilePath).expect("a path"), "a/b");
+        assert_eq!(with("", "{{record_id}}/b", Place::FilePath).expect("a path"), "b");
+        assert!(with("", "a/{{record_id}}", Place::FilePath).is_err());
         assert_eq!(with("x", "{{date ends_at '%Y/%m'}}", Place::FilePath).expect("a path"), "2026/02");
     }
 

@@ -156,6 +156,10 @@ impl<'a> Checker<'a> {
             let message = format!("`{}` needs {}, not {}", helper.name, helper.arity(), call.args.len());
             let hint = if call.is_bare() && !matches!(self.frames.last(), None | Some(Frame { form: Form::Text, .. })) {
                 format!("for a field of this name write `{{{{this.{}}}}}`", helper.name)
+            } else if call.args.len() > most {
+                format!("leave out what is behind `{}` and {}", helper.name, helper.arity())
+            } else if !call.args.is_empty() {
+                format!("`templates/README.md` has an example of `{}`", helper.name)
             } else {
                 format!(
                     "`{}` is a helper: write its values behind it, such as `{{{{{} …}}}}`",
@@ -243,7 +247,7 @@ impl<'a> Checker<'a> {
             None if self.around.shape.members().contains_key(head.text.split(['.', '/']).next().unwrap_or("")) => {
                 "it is a field: a field takes no values behind it".to_owned()
             }
-            None => "the README lists the helpers".to_owned(),
+            None => "`templates/README.md` lists the helpers".to_owned(),
         };
         self.fault(&head.span, "unknown_helper", format!("there is no helper `{}`", head.text), hint);
     }

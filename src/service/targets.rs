@@ -33,7 +33,7 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                 let settings =
                     HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
                 match HttpSender::new(settings) {
-                    Ok(http) => dispatch::Way::Rest { to: to.clone(), http },
+                    Ok(http) => dispatch::Way::Rest { to: to.clone(), http, keys: dispatch::Keys::default() },
                     Err(sentence) => {
                         fault(sentence, "`ca_file` names a PEM file of authorities");
                         continue;

@@ -42,8 +42,9 @@ fn report(path: &Path, raw: &[u8]) -> Value {
     };
     let reading = intake::read(&received, &rules);
     let trust = json!({ "verdict": "none", "by": null, "domain": null });
-    let input = path.file_name().and_then(|n| n.to_str()).expect("a name");
-    to_extract_json(input, reading.message_id.as_deref(), &reading.extraction, &trust)
+    // As the command prints it when it is run in the repository.
+    let input = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("ours").display().to_string();
+    to_extract_json(&input, reading.message_id.as_deref(), &reading.extraction, &trust)
 }
 
 #[test]

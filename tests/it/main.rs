@@ -1,9 +1,13 @@
 //! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
 
 mod architecture;
+mod cli;
+mod configuration;
 mod connectors;
 mod corpus;
 mod extract;
 mod imap;
 mod robustness;
 mod sandbox;
+mod support;
+mod templates_readme;

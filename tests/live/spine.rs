@@ -73,9 +73,13 @@ rating = "Rating"
 
     /// How many deliveries are in a state, from the ledger.
     fn count(&self, state: &str) -> usize {
+        self.list(state).len()
+    }
+
+    fn list(&self, state: &str) -> Vec<serde_json::Value> {
         let out = self.site.run(&["--json", "deliveries", "list", "--limit", "10000", "--state", state]);
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).lines().count()
+        String::from_utf8_lossy(&out.stdout).lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
     }
 
     fn messages(&self) -> usize {
@@ -240,10 +244,12 @@ async fn twenty_kills_at_random_moments_end_in_the_same_state() {
     assert!(status.success(), "{status}\n{log}");
     let counts = bench.tickets_are_right(false).await;
     bench.audit_is_clean();
+    // A version whose sending was cut off and that a newer one replaced may have left its comment, or not.
     let delivered = bench.count("delivered");
-    assert_eq!(
-        counts.values().sum::<usize>(),
-        delivered,
-        "one comment for each delivered version, no more and no less"
+    let cut_off = bench.list("superseded").iter().filter(|d| d["attempts"].as_u64() > Some(0)).count();
+    let comments = counts.values().sum::<usize>();
+    assert!(
+        (delivered..=delivered + cut_off).contains(&comments),
+        "{comments} comments of {delivered} delivered and {cut_off} cut off versions"
     );
 }

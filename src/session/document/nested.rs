@@ -11,17 +11,13 @@ use crate::session::{Escalation, Media, Sms, Time, Transfer};
 /// The member with this name, in snake case or camelCase, `null` counting as absent.
 pub(super) fn get<'d>(object: &'d Map<String, Value>, name: &str) -> Option<(&'d str, &'d Value)> {
     let found = object.get_key_value(name).or_else(|| {
-        // Only names of several words have another dress.
-        if !name.contains('_') {
+        // Only names of several words have another dress, and its length is known.
+        let length = name.bytes().filter(|b| *b != b'_').count();
+        if length == name.len() {
             return None;
         }
-        object.iter().find(|(key, _)| {
-            key.bytes().any(|b| b.is_ascii_uppercase()) && {
-                let plain =
-                    |s: &str| s.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
-                plain(key) == plain(name)
-            }
-        })
+        let plain = || name.bytes().filter(|b| *b != b'_');
+        object.iter().find(|(key, _)| key.len() == length && key.bytes().map(|b| b.to_ascii_lowercase()).eq(plain()))
     });
     found.map(|(k, v)| (k.as_str(), v)).filter(|(_, v)| !v.is_null())
 }

@@ -207,7 +207,7 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
         }
     }
     let rank = |field: &str| FIELDS.iter().position(|f| *f == field).unwrap_or(FIELDS.len());
-    evidence.sort_by_key(|(field, _)| rank(field));
+    evidence.sort_by_cached_key(|(field, _)| rank(field));
     Ok(Found {
         digest: version::digest(&best.document),
         session: reading.session,

@@ -254,10 +254,11 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-            let run = rest
-                .iter()
-                .position(|b| matches!(b, b'"' | b'\\' | b'\n' | b'\r') || (self.dress.body && *b == 0xC2))
-                .unwrap_or(rest.len());
+            let stops = |b: &u8| matches!(b, b'"' | b'\\' | b'\n' | b'\r') || (self.dress.body && *b == 0xC2);
+            let run = rest.iter().position(stops).unwrap_or(rest.len());
+            if out.is_empty() {
+                out.reserve_exact(run);
+            }
             out.push_str(self.text.get(self.at..self.at + run).unwrap_or(""));
             self.at += run;
             match self.peek() {

@@ -6,11 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::cursor::{Cursor, uid_set};
 use super::fetch::Listed;
+use crate::source::{BATCH_BYTES, BATCH_ITEMS as BATCH};
 
-/// Messages in a batch.
-const BATCH: usize = 64;
-/// Bytes in a batch, by the sizes announced; a larger message goes alone.
-const BATCH_BYTES: u64 = 4 << 20;
 /// The first window is small, so that the first message is there soon.
 const FIRST_WINDOW: u32 = BATCH as u32;
 const WINDOW: u32 = 1024;
@@ -184,7 +181,7 @@ impl Plan {
             };
             let alone = retried || one.uid <= suspects.alone_until;
             let cost = if matches!(next, Next::Fetch(_)) { u64::from(one.size) } else { 0 };
-            let full = batch.len() == BATCH || bytes + cost > BATCH_BYTES || alone;
+            let full = batch.len() == BATCH || bytes + cost > BATCH_BYTES as u64 || alone;
             if full && !batch.is_empty() {
                 break;
             }

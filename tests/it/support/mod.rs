@@ -1,0 +1,3 @@
+//! What several topics use.
+
+pub(crate) mod cli;

@@ -23,6 +23,8 @@ const MASK: &str = "•••• •••• •••• ";
 const PATTERN_MASK: &str = "••••";
 /// Nesting that is looked into; documents are capped far below.
 const DEEPEST: usize = 256;
+/// The least whole number that could be a card's: one of `card::SHORTEST` digits.
+const SHORTEST_NUMBER: u64 = 100_000_000_000;
 /// Warnings about one document; further places are masked as well.
 const MOST_WARNINGS: usize = 20;
 
@@ -82,8 +84,14 @@ impl Redaction {
 
     fn may_mask(&self, value: &Value, key: &str, custom: bool, depth: usize) -> bool {
         match value {
-            Value::String(text) => !is_excepted(key, custom) && self.may_mask_text(text),
-            Value::Number(number) => !is_excepted(key, custom) && self.may_mask_text(&number.to_string()),
+            // The look at the text is the cheaper one.
+            Value::String(text) => self.may_mask_text(text) && !is_excepted(key, custom),
+            Value::Number(number) => {
+                let is_long = number.as_u64().is_some_and(|n| n >= SHORTEST_NUMBER);
+                (is_long || !self.patterns.is_empty())
+                    && self.may_mask_text(&number.to_string())
+                    && !is_excepted(key, custom)
+            }
             Value::Array(items) if depth < DEEPEST => {
                 items.iter().any(|item| self.may_mask(item, key, custom, depth + 1))
             }

@@ -8,6 +8,9 @@ pub(super) const SHORTEST: usize = 12;
 /// And at most.
 pub(super) const LONGEST: usize = 19;
 
+/// Characters between two groups of one number.
+const MOST_BETWEEN: usize = 3;
+
 /// A card number in a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Card {
@@ -17,11 +20,26 @@ pub(super) struct Card {
     pub(super) last_four: String,
 }
 
-/// False for a text that holds no card number; cheap.
+/// False for a text that holds no card number; cheap, and false for times and for most else with digits.
 pub(super) fn may_hold(text: &str) -> bool {
-    text.len() >= SHORTEST
-        && (text.bytes().filter(u8::is_ascii_digit).count() >= SHORTEST
-            || !text.is_ascii() && text.chars().filter(|c| digit(*c).is_some()).count() >= SHORTEST)
+    if text.len() < SHORTEST || text.is_ascii() && text.bytes().filter(u8::is_ascii_digit).count() < SHORTEST {
+        return false;
+    }
+    let (mut digits, mut gap) = (0, 0);
+    for c in text.chars() {
+        if digit(c).is_some() {
+            (digits, gap) = (digits + 1, 0);
+            if digits >= SHORTEST {
+                return true;
+            }
+        } else if digits > 0 {
+            gap += 1;
+            if gap > MOST_BETWEEN || !(is_mark(c) || c.is_whitespace()) {
+                digits = 0;
+            }
+        }
+    }
+    false
 }
 
 /// All card numbers, from the left, none over another. `wanted` is asked with the digits of each.
@@ -83,7 +101,7 @@ fn after_separator(text: &str, end: usize) -> Option<usize> {
             return (n > 0).then_some(at);
         }
         marks += usize::from(is_mark(c));
-        if n >= 3 || marks > 1 || !(is_mark(c) || c.is_whitespace()) {
+        if n >= MOST_BETWEEN || marks > 1 || !(is_mark(c) || c.is_whitespace()) {
             return None;
         }
         at += c.len_utf8();

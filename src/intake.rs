@@ -107,8 +107,8 @@ pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
     })
 }
 
-/// The row of a message, with what was found in it, ready to be committed.
-pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) -> NewMessage {
+/// The row of a message, with what was found in it and where that goes, ready to be committed.
+pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Planner, now: Timestamp) -> NewMessage {
     let (raw, is_document) = match &received.content {
         Content::Mail(raw) => (raw.clone(), false),
         Content::Document(raw) => (raw.clone(), true),
@@ -138,6 +138,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
             .into_iter()
             .map(|found| NewSession {
                 key: found.session.session_key(),
+                legs: planner.legs_of(&found.session),
                 updated_at: found.session.updated_at.map(|t| t.instant),
                 digest: found.digest,
                 document: found.document,
@@ -236,7 +237,8 @@ impl Intake {
         let now = Timestamp::now();
         tokio::task::spawn_blocking(move || {
             let items = handover.batch.items.iter();
-            let rows: Vec<_> = items.map(|r| row(&this.source, r, read_safely(r, &this.rules), now)).collect();
+            let read = |r| row(&this.source, r, read_safely(r, &this.rules), &*this.planner, now);
+            let rows: Vec<_> = items.map(read).collect();
             let reasons = rows.iter().map(|r| r.reason).collect();
             Prepared { handover, rows, reasons }
         })
@@ -304,6 +306,19 @@ mod tests {
     use super::*;
     use crate::source::Envelope;
 
+    /// No session goes anywhere.
+    struct Nowhere;
+
+    impl Planner for Nowhere {
+        fn legs_of(&self, _: &crate::session::Session) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+
+        fn legs(&self, _: &crate::session::SessionKey, _: &serde_json::Value) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+    }
+
     fn read_one(content: Content) -> Reading {
         let rules = Rules {
             instance: "default".to_owned(),
@@ -318,7 +333,7 @@ mod tests {
     fn mail(fields: &str, body: &str) -> NewMessage {
         let content = Content::Mail(format!("From: a@b.example\r\n{fields}\r\n\r\n{body}").into());
         let received = Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None };
-        row("s", &received, read_one(received.content.clone()), Timestamp::UNIX_EPOCH)
+        row("s", &received, read_one(received.content.clone()), &Nowhere, Timestamp::UNIX_EPOCH)
     }
 
     const SESSION: &str = "Session ID: 48213\nSession type: Voice Inbound\nOutTicket ID: C-1\nCSAT Rating: 4\nComment: card 4111 1111 1111 1111\n";

@@ -120,7 +120,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     received_at: Some(story.message.received_at),
                 };
                 let now = Timestamp::now();
-                let row = intake::row(&story.message.source, &received, intake::read_safely(&received, &rules), now);
+                let reading = intake::read_safely(&received, &rules);
+                let row = intake::row(&story.message.source, &received, reading, &*router, now);
                 let (state, reason) = (row.state, row.reason);
                 let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;
                 all_done &= done.is_some() && state != MessageState::Quarantined;

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::{Context, Failure, Result, output, preview};
 use crate::config::Config;
 use crate::intake::{self, Rules};
-use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState};
+use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
 use crate::message::mark::InstanceKey;
 use crate::record::route::Route;
 use crate::service::{Router, Service};

@@ -23,7 +23,7 @@ use super::Channel;
 use super::evidence::{Extraction, How};
 use super::profile::Profile;
 use super::redact::Redaction;
-use crate::message::{Kind, Limits, Message, Part};
+use crate::message::{Kind, Limits, Message, Part, is_media};
 use crate::outcome::Reason;
 
 pub use report::to_extract_json;
@@ -120,7 +120,7 @@ fn attachment(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut
     let named = |end: &str| {
         name.len() >= end.len() && name.get(name.len() - end.len()..).is_some_and(|t| t.eq_ignore_ascii_case(end))
     };
-    if matches!(kind, "image" | "audio" | "video") && !named(".json") && !named(".txt") {
+    if is_media(kind, part.file_name.as_deref()) {
         return;
     }
     let before = (harvest.found.len(), harvest.broken.len());

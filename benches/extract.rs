@@ -10,6 +10,7 @@ use divan::counter::BytesCount;
 use mail2crm::message::{Limits, parse};
 use mail2crm::session::extract::extract;
 use mail2crm::session::profile::Profile;
+use mail2crm::session::redact::Redaction;
 
 fn main() {
     Profile::builtin();
@@ -66,10 +67,10 @@ fn parse_only(bencher: Bencher<'_, '_>, shape: &str) {
 #[divan::bench(args = SHAPES)]
 fn extract_only(bencher: Bencher<'_, '_>, shape: &str) {
     let raw = mail(shape);
-    let limits = Limits::default();
+    let (limits, privacy) = (Limits::default(), Redaction::default());
     let message = parse::parse(&raw, &limits);
     let profile = Profile::builtin();
     bencher
         .counter(BytesCount::of_slice(&raw))
-        .bench_local(|| black_box(extract(black_box(&message), "default", profile, &limits)));
+        .bench_local(|| black_box(extract(black_box(&message), "default", profile, &limits, &privacy)));
 }

@@ -14,7 +14,7 @@ use mail2crm::ledger::{
     Attempt, Claimed, DeliveryState, Finished, Ledger, Leg, MessageState, NewMessage, NewSession, Next, Planner,
 };
 use mail2crm::outcome::{Outcome, Reason};
-use mail2crm::session::{Channel, SessionKey};
+use mail2crm::session::{Channel, Session, SessionKey};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -26,9 +26,17 @@ fn main() {
 struct ToRt;
 
 impl Planner for ToRt {
-    fn legs(&self, key: &SessionKey, _: &Value) -> Vec<Leg> {
-        vec![Leg { destination: "rt".to_owned(), record: Some(key.id.clone()), refused: None }]
+    fn legs_of(&self, session: &Session) -> Vec<Leg> {
+        to_rt(&session.id)
     }
+
+    fn legs(&self, key: &SessionKey, _: &Value) -> Vec<Leg> {
+        to_rt(&key.id)
+    }
+}
+
+fn to_rt(id: &str) -> Vec<Leg> {
+    vec![Leg { destination: "rt".to_owned(), record: Some(id.to_owned()), refused: None }]
 }
 
 struct World {
@@ -71,6 +79,7 @@ impl World {
                     document: json!({ "id": n, "out_ticket_id": n, "note": "x".repeat(2_000) }),
                     evidence: Vec::new(),
                     warnings: Vec::new(),
+                    legs: to_rt(&n.to_string()),
                 }],
             })
             .collect()

@@ -21,11 +21,14 @@ pub use gate::Gate;
 use crate::ledger::Ledger;
 use crate::ledger::{Accepted, MessageState, NewMessage, NewSession, Planner, Standing};
 use crate::message::authenticity::{TrustPolicy, Verdict};
-use crate::message::{Limits, parse};
+use crate::message::automatic::{self, Automatic};
+use crate::message::mark::InstanceKey;
+use crate::message::{Limits, Message, parse};
 use crate::outcome::Reason;
 use crate::session::evidence::Extraction;
 use crate::session::extract;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::source::{Content, Handover, Received, Settled};
 use crate::verify::Verifier;
 
@@ -44,6 +47,10 @@ pub struct Rules {
     pub limits: Limits,
     /// Who may cause an effect.
     pub trust: TrustPolicy,
+    /// What is masked in what they find.
+    pub privacy: Arc<Redaction>,
+    /// The key by which this instance knows its own mail; `None`: there is none yet.
+    pub own: Option<InstanceKey>,
 }
 
 /// What one message was found to be.
@@ -75,17 +82,29 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
         ),
         Content::Document(bytes) => {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
-            let extraction = extract::extract_document(bytes, place, &rules.instance, &rules.profile, &rules.limits);
+            let Rules { instance, profile, limits, privacy, .. } = rules;
+            let extraction = extract::extract_document(bytes, place, instance, profile, limits, privacy);
             Reading { message_id: None, extraction, notes: Vec::new() }
         }
         Content::Mail(raw) => {
             let message = parse::parse(raw, &rules.limits);
-            let extraction = match &message.refusal {
-                Some((reason, detail)) => Extraction::Refused(*reason, detail.clone()),
-                None => extract::extract(&message, &rules.instance, &rules.profile, &rules.limits),
-            };
+            let extraction = found_in(&message, rules);
             Reading { message_id: message.message_id, extraction, notes: message.notes }
         }
+    }
+}
+
+/// What a mail holds. What is automatic and only quotes, returns or repeats a session holds none; other
+/// automatic mail holds none only if nothing is found in it (`message::automatic` has the table).
+fn found_in(message: &Message<'_>, rules: &Rules) -> Extraction {
+    let automatic = automatic::recognise(message, rules.own.as_ref());
+    if let Some(Automatic { reason, sign, decides: true }) = automatic {
+        return Extraction::Refused(reason, sign);
+    }
+    let Rules { instance, profile, limits, privacy, .. } = rules;
+    match (extract::extract(message, instance, profile, limits, privacy), automatic) {
+        (Extraction::None, Some(Automatic { reason, sign, .. })) => Extraction::Refused(reason, sign),
+        (found, _) => found,
     }
 }
 
@@ -101,8 +120,8 @@ pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
     })
 }
 
-/// The row of a message, with what was found in it, ready to be committed.
-pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) -> NewMessage {
+/// The row of a message, with what was found in it and where that goes, ready to be committed.
+pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Planner, now: Timestamp) -> NewMessage {
     let (raw, is_document) = match &received.content {
         Content::Mail(raw) => (raw.clone(), false),
         Content::Document(raw) => (raw.clone(), true),
@@ -132,6 +151,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
             .into_iter()
             .map(|found| NewSession {
                 key: found.session.session_key(),
+                legs: planner.legs_of(&found.session),
                 updated_at: found.session.updated_at.map(|t| t.instant),
                 digest: found.digest,
                 document: found.document,
@@ -143,7 +163,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, now: Timestamp) 
 }
 
 /// What must not cause an effect is ignored by rule; what a person should look at is kept in quarantine.
-fn state_of(reason: Reason) -> MessageState {
+pub fn state_of(reason: Reason) -> MessageState {
     match reason {
         Reason::NoMetadata | Reason::AutoReply | Reason::Bounce | Reason::Bulk | Reason::OwnMail | Reason::Loop => {
             MessageState::Ignored
@@ -251,7 +271,8 @@ impl Intake {
             let (handover, mut readings) = joined(reading.await);
             let not_now = this.admit(&handover.batch.items, &mut readings, now).await.err();
             let items = handover.batch.items.iter().zip(readings);
-            let rows: Vec<_> = items.map(|(received, reading)| row(&this.source, received, reading, now)).collect();
+            let row = |(received, reading)| row(&this.source, received, reading, &*this.planner, now);
+            let rows: Vec<_> = items.map(row).collect();
             let reasons = rows.iter().map(|r| r.reason).collect();
             Prepared { handover, rows: not_now.map_or(Ok(rows), Err), reasons }
         })
@@ -334,5 +355,74 @@ fn word(standing: Standing) -> &'static str {
         Standing::Supplement => "supplement",
         Standing::Duplicate => "duplicate",
         Standing::Older => "older version, not applied",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Envelope;
+
+    /// No session goes anywhere.
+    struct Nowhere;
+
+    impl Planner for Nowhere {
+        fn legs_of(&self, _: &crate::session::Session) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+
+        fn legs(&self, _: &crate::session::SessionKey, _: &serde_json::Value) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+    }
+
+    fn read_one(content: Content) -> Reading {
+        let rules = Rules {
+            instance: "default".to_owned(),
+            profile: Arc::new(Profile::builtin().clone()),
+            limits: Limits::default(),
+            privacy: Arc::new(Redaction::default()),
+            own: Some(InstanceKey::new([1; 32])),
+        };
+        read(&Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None }, &rules)
+    }
+
+    fn mail(fields: &str, body: &str) -> NewMessage {
+        let content = Content::Mail(format!("From: a@b.example\r\n{fields}\r\n\r\n{body}").into());
+        let received = Received { input: "x".to_owned(), content, envelope: Envelope::default(), received_at: None };
+        row("s", &received, read_one(received.content.clone()), &Nowhere, Timestamp::UNIX_EPOCH)
+    }
+
+    const SESSION: &str = "Session ID: 48213\nSession type: Voice Inbound\nOutTicket ID: C-1\nCSAT Rating: 4\nComment: card 4111 1111 1111 1111\n";
+
+    #[test]
+    fn no_card_number_reaches_the_row_of_a_message() {
+        let document = r#"{"id":1,"call_type":"Voice Inbound","status":"finished","call_duration":1,"feedback":"4111111111111111"}"#;
+        let Extraction::Sessions(found) = read_one(Content::Document(document.into())).extraction else {
+            panic!("none")
+        };
+        assert!(!format!("{found:?}").contains("4111"), "{found:?}");
+        let row = mail("Subject: x", SESSION);
+        assert_eq!(row.sessions.len(), 1);
+        assert!(!format!("{:?}", row.sessions).contains("4111"), "{:?}", row.sessions);
+        assert_eq!(row.sessions[0].warnings, ["a card number was masked in feedback"]);
+    }
+
+    #[test]
+    fn what_carries_the_session_decides_of_automatic_mail() {
+        let own = format!("X-Mail2crm: {}", InstanceKey::new([1; 32]).mark("m2c-a"));
+        for (fields, with, without) in [
+            ("Subject: x", None, Some(Reason::NoMetadata)),
+            ("Auto-Submitted: auto-generated", None, Some(Reason::AutoReply)),
+            ("Precedence: bulk", None, Some(Reason::Bulk)),
+            ("Auto-Submitted: auto-replied", Some(Reason::AutoReply), Some(Reason::AutoReply)),
+            ("X-Failed-Recipients: a@b.example", Some(Reason::Bounce), Some(Reason::Bounce)),
+            (own.as_str(), Some(Reason::OwnMail), Some(Reason::OwnMail)),
+        ] {
+            let (full, empty) = (mail(fields, SESSION), mail(fields, "Hello\n"));
+            assert_eq!((full.reason, empty.reason), (with, without), "{fields}");
+            assert_eq!(full.sessions.len(), usize::from(with.is_none()), "{fields}");
+            assert_eq!(empty.state, MessageState::Ignored, "{fields}");
+        }
     }
 }

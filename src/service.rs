@@ -20,11 +20,11 @@ pub use router::Router;
 pub use targets::{Targets, build as build_targets};
 
 use crate::config::{Config, SourceConfig};
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{Dispatcher, Rules};
 use crate::intake::Intake;
-use crate::ledger::Fault;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Fault, Ledger};
+use crate::message::mark::InstanceKey;
 use crate::source::Inlet;
 use crate::verify::{Dns, Verifier};
 
@@ -35,13 +35,15 @@ pub struct Service {
     router: Arc<Router>,
     dispatcher: Arc<Dispatcher>,
     verifier: Arc<Verifier>,
+    key: InstanceKey,
 }
 
 impl Service {
     /// Builds it. Credentials are read for the first time here: those that are not there are reported like
     /// every other fault of the configuration.
     pub fn build(config: Config, ledger: Ledger) -> Result<Self, Diagnostics> {
-        let targets = targets::build(&config)?;
+        let key = key_of(&config)?;
+        let targets = targets::build(&config, &key)?;
         let profiles: BTreeMap<_, _> =
             config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect();
         let router = Arc::new(Router::new(&config));
@@ -50,7 +52,7 @@ impl Service {
         let default_profile = config.profile.clone();
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, profiles, default_profile, rules));
         let verifier = Arc::new(Verifier::new(Dns::network()));
-        Ok(Self { config, ledger, router, dispatcher, verifier })
+        Ok(Self { config, ledger, router, dispatcher, verifier, key })
     }
 
     /// The configuration.
@@ -65,6 +67,7 @@ impl Service {
 
     /// An intake for a source with this name.
     pub fn intake(&self, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
+        let rules = Arc::new(crate::intake::Rules { own: Some(self.key.clone()), ..(*rules).clone() });
         Intake::new(source, rules, self.ledger.clone(), self.router.clone(), self.verifier.clone())
     }
 
@@ -161,6 +164,20 @@ impl Service {
             wait(pause.mul_f64(0.8 + 0.4 * fastrand::f64()), &stop).await;
         }
     }
+}
+
+/// The key of this instance, made at its first start.
+fn key_of(config: &Config) -> Result<InstanceKey, Diagnostics> {
+    let mut random = [0; 32];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = match provider.secure_random.fill(&mut random) {
+        Ok(()) => ledger::instance_key(&config.state, random).map_err(|error| error.to_string()),
+        Err(_) => Err("the system gives no random numbers".to_owned()),
+    };
+    key.map_err(|sentence| {
+        let fault = Diagnostic::of_file(format!("{}: state", config.shown), "not_ready", sentence);
+        fault.hint("the key of this instance, by which it knows its own mail, is a file beside the ledger").into()
+    })
 }
 
 async fn wait(time: Duration, stop: &CancellationToken) {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Context, Failure, Result, output};
 use crate::config::Config;
+use crate::message::mark::InstanceKey;
 use crate::service;
 
 /// Report all problems of the configuration, templates, connectors and routes at once.
@@ -23,7 +24,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     // The templates as well, also those that no destination uses: all faults come at once.
     let (_, mut faults) = super::connector::load_all(&context.catalogue()?);
     let ready = context.config().and_then(|config| {
-        let targets = service::build_targets(&config)?;
+        let targets = service::build_targets(&config, &InstanceKey::of_previews())?;
         Ok((config, targets))
     });
     let (config, targets) = match ready {

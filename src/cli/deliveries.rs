@@ -125,7 +125,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             return output::print_story(context.json, &story);
         }
         Command::Retry { ids, all, filter, dry_run } => {
-            let which = if all { Which::All(filter.filter(Some(DeliveryState::Dead))?) } else { Which::Ids(ids) };
+            let which = if all { Which::All(filter.every(Some(DeliveryState::Dead))?) } else { Which::Ids(ids) };
             runtime.block_on(ledger.retry(which, dry_run, now))?
         }
         Command::Discard { ids, why, dry_run } => runtime.block_on(ledger.discard(ids, &why, dry_run, now))?,

@@ -147,7 +147,6 @@ agent_name = "agent"
 [destination.cases]                       # the same CRM by email
 connector = "email"
 to = "tickets@sandbox.example"
-token_before = "[sandbox #"
 from = "bridge@mail2crm.example"
 token_before = "[sandbox #"               # the record's id is in the subject, as its mail intake wants it
 smtp = {{ host = "127.0.0.1", port = {smtp}, tls = "none" }}

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Context, Failure, Result, output};
+use super::{Context, Failure, Result, output, process};
 use crate::config::DEFAULT_PROFILE;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::intake::{self, Gate, Rules};
 use crate::message::Limits;
 use crate::message::authenticity::policy::{Domain, Trusted};
 use crate::message::authenticity::{Trust, TrustPolicy};
+use crate::message::mark::InstanceKey;
 use crate::session::extract::report;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::source::files;
 use crate::verify::{Dns, Verifier, Zone};
 
@@ -45,10 +47,13 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
+    let (privacy, own) = of_config(context);
     let rules = Rules {
         instance: args.instance,
         profile: profile(context, &args.profile)?,
         limits: Limits::default(),
+        privacy,
+        own,
         trust: policy(&args.trust_dkim)?,
     };
     let runtime = super::runtime()?;
@@ -121,6 +126,24 @@ fn zone(path: &Path) -> Result<Zone> {
 pub(super) fn nothing_found(paths: &[PathBuf]) {
     let names = paths.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
     eprintln!("warning: no mail and no metadata document in {names}");
+}
+
+/// What the configuration says of privacy, and the key of its ledger. Neither is needed: without a
+/// configuration card numbers are masked, and only mail of previews is known as our own.
+fn of_config(context: &Context) -> (Arc<Redaction>, Option<InstanceKey>) {
+    if context.config_path().is_none() {
+        // The key of `render` and of the sample mails; no mail of a real instance is signed with it.
+        return (Arc::default(), Some(InstanceKey::of_previews()));
+    }
+    match context.config() {
+        Ok(config) => (config.privacy.clone(), process::own_key(&config)),
+        Err(_) => {
+            tracing::warn!(
+                "the configuration has faults (`mail2crm check` tells them): card numbers are masked, and nothing else of it is used"
+            );
+            Default::default()
+        }
+    }
 }
 
 /// The profile with this name.

@@ -27,14 +27,21 @@ pub(super) struct FilterArgs {
     /// Only those before then.
     #[arg(long)]
     until: Option<String>,
-    /// At most so many, the newest.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
+    /// At most so many, the newest. Lists: 100 if not said.
+    #[arg(long)]
+    limit: Option<usize>,
 }
 
 impl FilterArgs {
-    /// The ledger's filter, with a state of its own kind.
+    /// The ledger's filter for a list, with a state of its own kind.
     pub(super) fn filter<S>(self, state: Option<S>) -> Result<Filter<S>> {
+        let mut filter = self.every(state)?;
+        filter.limit.get_or_insert(100);
+        Ok(filter)
+    }
+
+    /// The ledger's filter for all that fit.
+    pub(super) fn every<S>(self, state: Option<S>) -> Result<Filter<S>> {
         Ok(Filter {
             state,
             source: self.source,
@@ -43,7 +50,7 @@ impl FilterArgs {
             session: self.session.as_deref().map(session_key).transpose()?,
             since: self.since.as_deref().map(|t| moment("--since", t)).transpose()?,
             until: self.until.as_deref().map(|t| moment("--until", t)).transpose()?,
-            limit: Some(self.limit),
+            limit: self.limit,
         })
     }
 }

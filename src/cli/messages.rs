@@ -111,7 +111,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
                 let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
-                let rules = of_source.unwrap_or_else(|| Arc::new(process::rules(&config)));
+                let own = process::own_key(&config);
+                let rules =
+                    of_source.map_or_else(|| process::rules(&config), |rules| Rules { own, ..(*rules).clone() });
                 let content =
                     if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {
@@ -128,7 +130,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     eprintln!("message {id}: left as it is: {trust}");
                     continue;
                 }
-                let row = intake::row(&story.message.source, &received, reading, now);
+                let row = intake::row(&story.message.source, &received, reading, &*router, now);
                 let (state, reason) = (row.state, row.reason);
                 let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;
                 all_done &= done.is_some() && state != MessageState::Quarantined;

@@ -1,6 +1,7 @@
 //! How commands print data: JSON objects a line with `--json`, aligned columns otherwise. Control
 //! characters of strangers never reach the terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -121,8 +122,9 @@ pub(super) fn time(at: Timestamp) -> String {
 }
 
 /// Replaces what a terminal could take for a command.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(is_harmful) { text.replace(is_harmful, "\u{fffd}").into() } else { text.into() }
 }
 
 #[cfg(test)]

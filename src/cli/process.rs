@@ -14,8 +14,9 @@ use super::progress::Progress;
 use super::{Context, Failure, Result, output, preview};
 use crate::config::Config;
 use crate::intake::{self, Rules};
-use crate::ledger::{DeliveryState, Filter, Ledger, MessageState};
+use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
 use crate::message::authenticity::TrustPolicy;
+use crate::message::mark::InstanceKey;
 use crate::record::route::Route;
 use crate::service::{Router, Service};
 use crate::session::evidence::Extraction;
@@ -52,7 +53,17 @@ pub(super) fn rules(config: &Config) -> Rules {
         profile: config.profile.clone(),
         limits: config.limits,
         trust: TrustPolicy::Anyone,
+        privacy: config.privacy.clone(),
+        own: own_key(config),
     }
+}
+
+/// The key by which this instance knows its own mail, if it was ever started.
+pub(super) fn own_key(config: &Config) -> Option<InstanceKey> {
+    ledger::known_key(&config.state).unwrap_or_else(|error| {
+        tracing::warn!(%error, "mail of this instance is not recognised as its own");
+        None
+    })
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
@@ -252,6 +263,9 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
                 }
             }
             Extraction::None => {}
+            Extraction::Refused(reason, detail) if intake::state_of(reason) == MessageState::Ignored => {
+                eprintln!("{}: would have no effect: {detail} ({reason})", received.input);
+            }
             Extraction::Refused(reason, detail) => {
                 all_well = false;
                 eprintln!("{}: would be put into quarantine: {detail} ({reason})", received.input);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Context, Failure, Result, preview, process};
-use crate::ledger::Leg;
+use crate::ledger::{Leg, Planner as _};
 use crate::record::route::Route;
 use crate::service::Router;
 use crate::session::evidence::Extraction;

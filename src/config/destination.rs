@@ -244,7 +244,8 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
                 return None;
             }
         };
-    if !text.contains("{{key}}") && !(text.contains("{{channel}}") && text.contains("{{id}}")) {
+    let tells_apart = text.contains("{{key}}") || text.contains("{{channel}}") && text.contains("{{id}}");
+    if !tells_apart {
         let fault = places.fault(&at, "not_distinct", "this path does not tell two sessions apart");
         faults.push(
             fault.hint("have `{{key}}` in it, such as `{{key}}.json`: calls and chats count their ids separately"),

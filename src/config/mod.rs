@@ -4,6 +4,7 @@
 //! Components never see this; `service` builds them from it. Secrets stay references until they are used.
 
 mod destination;
+mod privacy;
 mod source;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{DestinationConfig, DestinationTable, Way};
+pub use privacy::{PatternTable, PrivacyTable};
 pub use source::{SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
@@ -22,6 +24,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
 use crate::message::Limits;
 use crate::record::route::Route;
 use crate::session::profile::Profile;
+use crate::session::redact::Redaction;
 use crate::settings::{self, Parsed, Places};
 use crate::telemetry::Form;
 
@@ -41,6 +44,9 @@ pub struct File {
     /// What a stranger's mail may cost.
     #[serde(default)]
     pub limits: LimitsTable,
+    /// What is masked in sessions.
+    #[serde(default)]
+    pub privacy: PrivacyTable,
     /// How deliveries are tried.
     #[serde(default)]
     pub delivery: Delivery,
@@ -119,6 +125,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// What a stranger's mail may cost.
     pub limits: Limits,
+    /// What is masked in sessions.
+    pub privacy: Arc<Redaction>,
     /// The profile that documents of no source (files on the command line) are read with.
     pub profile: Arc<Profile>,
     /// Where mail comes from.
@@ -174,11 +182,13 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         message_bytes: usize::try_from(table.limits.message_bytes).unwrap_or(usize::MAX),
         ..Limits::default()
     };
+    let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
+    let around = source::Around { base, limits, privacy: &privacy, places: &places };
     let mut sources = Vec::new();
     for (name, source) in table.source {
-        if let Some(source) = source::check(&name, source, base, limits, &places, &mut profiles, &mut faults) {
+        if let Some(source) = source::check(&name, source, &around, &mut profiles, &mut faults) {
             sources.push(source);
         }
     }
@@ -203,6 +213,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         },
         delivery: table.delivery,
         limits,
+        privacy,
         profile,
         sources,
         destinations,

@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostics, suggest};
 use crate::intake::Rules;
 use crate::message::Limits;
 use crate::message::authenticity::policy::{TrustPolicy, TrustTable};
+use crate::session::redact::Redaction;
 use crate::settings::Places;
 use crate::source::Kind;
 
@@ -48,19 +49,27 @@ pub struct SourceConfig {
     pub name: String,
     /// What to build.
     pub kind: Kind,
-    /// How its messages are read.
+    /// How its messages are read; the service adds the instance's key.
     pub rules: Arc<Rules>,
+}
+
+/// What the sources of one configuration have in common.
+pub(super) struct Around<'a> {
+    /// The folder that relative paths start from.
+    pub(super) base: &'a Path,
+    pub(super) limits: Limits,
+    pub(super) privacy: &'a Arc<Redaction>,
+    pub(super) places: &'a Places,
 }
 
 pub(super) fn check(
     name: &str,
     table: SourceTable,
-    base: &Path,
-    limits: Limits,
-    places: &Places,
+    around: &Around<'_>,
     profiles: &mut Profiles<'_>,
     faults: &mut Diagnostics,
 ) -> Option<SourceConfig> {
+    let Around { base, limits, privacy, places } = *around;
     let before = faults.len();
     let SourceTable { mut kind, instance, profile: profile_name, trust } = table;
     for (key, sentence, hint) in kind.validate() {
@@ -94,11 +103,9 @@ pub(super) fn check(
         faults.push(fault.hint(suggest(&profile_name, known.iter().map(String::as_str))));
     }
     let profile = profile.filter(|_| faults.len() == before)?;
-    Some(SourceConfig {
-        name: name.to_owned(),
-        kind,
-        rules: Arc::new(Rules { instance, profile, limits, trust: TrustPolicy::from(trust) }),
-    })
+    let rules =
+        Rules { instance, profile, limits, privacy: privacy.clone(), own: None, trust: TrustPolicy::from(trust) };
+    Some(SourceConfig { name: name.to_owned(), kind, rules: Arc::new(rules) })
 }
 
 /// A path of the configuration: relative ones start from its folder.

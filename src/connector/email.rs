@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::destination::Destination;
 use super::plan::{Inputs, Prelude, prepare};
 use super::request::template_failed;
+use crate::message::mark::{FIELD, InstanceKey};
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Inline};
 
@@ -93,11 +94,17 @@ pub(super) fn may_set(name: &str) -> bool {
         && !own.contains(&lower.as_str())
         && !lower.starts_with("content-")
         && !lower.starts_with("resent-")
+        && lower != FIELD.to_lowercase()
 }
 
-/// Writes the mail. The error is a verdict on the delivery: a wrong record id, a template or an address that
+/// Writes the mail, with the mark by which this instance knows it again. The error is a verdict on the delivery: a wrong record id, a template or an address that
 /// does not work, a mail that is too large.
-pub fn compose(destination: &Destination, inputs: &Inputs<'_>, now: Timestamp) -> Result<OutgoingMail, Verdict> {
+pub fn compose(
+    destination: &Destination,
+    inputs: &Inputs<'_>,
+    key: &InstanceKey,
+    now: Timestamp,
+) -> Result<OutgoingMail, Verdict> {
     let Some(mail) = &destination.connector.email else {
         return Err(Verdict::new(Class::Pause, Reason::Internal, "this connector has no `[email]`"));
     };
@@ -114,7 +121,8 @@ pub fn compose(destination: &Destination, inputs: &Inputs<'_>, now: Timestamp) -
     let domain = destination.settings.get("message_domain").and_then(Value::as_str).filter(|d| is_domain(d));
     let domain = domain.unwrap_or_else(|| sender.email.domain());
     let message_id = format!("<{marker}.{}@{domain}>", id_part(&inputs.session.key));
-    let mut bytes = build(&content, &sender, &to, &message_id, &marker, now)?;
+    let marks = Marks { message_id: &message_id, marker: &marker, key };
+    let mut bytes = build(&content, &sender, &to, &marks, now)?;
     let limit = mail.max_bytes.unwrap_or(u64::MAX);
     if bytes.len() as u64 > limit && content.attachment.is_some() {
         let size = inputs.document.len();
@@ -122,7 +130,7 @@ pub fn compose(destination: &Destination, inputs: &Inputs<'_>, now: Timestamp) -
             "with the metadata ({size} bytes) the mail is larger than this CRM takes; it was not attached"
         ));
         content.attachment = None;
-        bytes = build(&content, &sender, &to, &message_id, &marker, now)?;
+        bytes = build(&content, &sender, &to, &marks, now)?;
     }
     if bytes.len() as u64 > limit {
         let said = format!("the mail has {} bytes, and this CRM takes {limit}", bytes.len());
@@ -214,19 +222,26 @@ fn id_part(key: &str) -> String {
     key.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(80).collect()
 }
 
+/// By what a mail is known again.
+struct Marks<'a> {
+    message_id: &'a str,
+    marker: &'a str,
+    key: &'a InstanceKey,
+}
+
 fn build(
     content: &Content,
     from: &Mailbox,
     to: &[Mailbox],
-    message_id: &str,
-    marker: &str,
+    marks: &Marks<'_>,
     now: Timestamp,
 ) -> Result<Vec<u8>, Verdict> {
+    let marker = marks.marker;
     let failed =
         |what: String| Verdict::new(Class::Dead, Reason::TemplateFailed, format!("the mail can't be written: {what}"));
     let mut builder = Message::builder()
         .date(now.into())
-        .message_id(Some(message_id.to_owned()))
+        .message_id(Some(marks.message_id.to_owned()))
         .from(from.clone())
         .header(header::To::from(Mailboxes::from(to.to_vec())));
     for (name, value) in &content.headers {
@@ -236,6 +251,8 @@ fn build(
         let name = HeaderName::new_from_ascii(name.clone()).map_err(|e| failed(e.to_string()))?;
         builder = builder.raw_header(HeaderValue::new(name, value.clone()));
     }
+    let name = HeaderName::new_from_ascii_str(FIELD);
+    builder = builder.raw_header(HeaderValue::new(name, marks.key.mark(marker)));
     let plain = SinglePart::plain(content.text.clone());
     let message = match (&content.html, &content.attachment) {
         (None, None) => builder.singlepart(plain),
@@ -284,6 +301,7 @@ fn digest(content: &Content) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Limits, automatic, parse};
 
     fn sample() -> Content {
         Content {
@@ -301,7 +319,9 @@ mod tests {
         let from: Mailbox = "Brücke <bridge@acme.example>".parse().expect("an address");
         let to: Mailbox = "rt@acme.example".parse().expect("an address");
         let now: Timestamp = "2026-02-17T16:12:00Z".parse().expect("a time");
-        build(content, &from, &[to], "<m2c-a.voice-1@acme.example>", "m2c-a", now).expect("a mail")
+        let key = InstanceKey::of_previews();
+        let marks = Marks { message_id: "<m2c-a.voice-1@acme.example>", marker: "m2c-a", key: &key };
+        build(content, &from, &[to], &marks, now).expect("a mail")
     }
 
     #[test]
@@ -320,12 +340,17 @@ mod tests {
         assert_eq!(parsed.body_html(0).as_deref(), Some("<p>Hallo</p>"));
         let attached = parsed.attachment(0).expect("an attachment");
         assert_eq!(attached.contents(), sample().attachment.expect("one").1.as_bytes());
+        let mark = parsed.header_raw(FIELD).expect("a mark");
+        let read = parse::parse(&bytes, &Limits::default());
+        let own = automatic::recognise(&read, Some(&InstanceKey::of_previews())).map(|a| a.reason);
+        assert_eq!(own, Some(Reason::OwnMail));
+        assert!(InstanceKey::of_previews().made(mark) && !InstanceKey::new([1; 32]).made(mark), "{mark}");
         assert_eq!(parsed.from().and_then(|f| f.first()).and_then(|f| f.name()), Some("Brücke"));
     }
 
     #[test]
     fn headers_that_the_program_writes_can_not_be_set() {
-        for bad in ["To", "bcc", "Content-Type", "X Y", "X:Y", "", "Resent-To", "Ünicode"] {
+        for bad in ["x-mail2crm", "To", "bcc", "Content-Type", "X Y", "X:Y", "", "Resent-To", "Ünicode"] {
             assert!(!may_set(bad), "{bad}");
         }
         assert!(may_set("Auto-Submitted") && may_set("X-RT-Thing"));

@@ -22,6 +22,7 @@ use super::plan::{Inputs, Next, Report, Run, preview};
 use super::{Connector, Destination};
 use crate::diagnostic::{Diagnostics, SourceFile};
 use crate::folder::Folder;
+use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::session::Session;
 use crate::settings;
@@ -160,7 +161,10 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
     // Any fixed moment: answers with dates and the mail's `Date` are read against it.
     let now = Timestamp::from_second(1_771_345_800).map_err(|e| e.to_string())?;
     if destination.transport == Transport::Email {
-        return Ok(Played { actual: mail_as_json(email::compose(&destination, &inputs, now)), problems: Vec::new() });
+        return Ok(Played {
+            actual: mail_as_json(email::compose(&destination, &inputs, &InstanceKey::of_previews(), now)),
+            problems: Vec::new(),
+        });
     }
     let mut applied = Vec::new();
     if !case.applied.is_empty() {

@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
             self.set(index, State::Skipped);
             return Ok(None);
         }
-        let Some(digest) = self.digest(index, step, 0)? else {
+        let Some((digest, shown)) = self.digest(index, step, 0)? else {
             self.set(index, State::Skipped);
             return Ok(None);
         };
@@ -257,11 +257,11 @@ impl<'a> Run<'a> {
             self.set(index, State::Skipped);
             return Ok(None);
         }
-        self.prepare(index, step, digest)
+        self.prepare(index, step, digest, shown)
     }
 
     /// Looks for the marker if that is called for, gets what the request needs, then gives the request.
-    fn prepare(&mut self, index: usize, step: &'a Step, digest: String) -> Flow<Option<Pending>> {
+    fn prepare(&mut self, index: usize, step: &'a Step, digest: String, shown: Request) -> Flow<Option<Pending>> {
         let effect = self.effect(step)?;
         let uncertain = self.inputs.uncertain && self.not_reached.is_none_or(|after| index <= after);
         if uncertain && effect == Effect::Once {
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
                 return Ok(Some(pending));
             }
         }
-        self.send(index, Purpose::Step, digest)
+        self.send(index, Purpose::Step, digest, Some(shown))
     }
 
     fn look_up(&mut self, index: usize, lookup: usize) -> Flow<Pending> {
@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
                 return Ok(pending);
             }
         }
-        self.send(lookup, Purpose::Lookup(index), String::new())?.ok_or_else(|| {
+        self.send(lookup, Purpose::Lookup(index), String::new(), None)?.ok_or_else(|| {
             Verdict::new(Class::Dead, Reason::TemplateFailed, "the look-up of the marker comes out empty").uncertain()
         })
     }
@@ -316,7 +316,7 @@ impl<'a> Run<'a> {
         }
         let digest = if self.wanted(step)? { self.digest(index, step, 0)? } else { None };
         match digest {
-            Some(digest) => self.send(index, Purpose::Step, digest),
+            Some((digest, shown)) => self.send(index, Purpose::Step, digest, Some(shown)),
             None => {
                 self.set(index, State::Skipped);
                 self.no_captures(step);
@@ -332,9 +332,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn send(&mut self, index: usize, purpose: Purpose, request_digest: String) -> Flow<Option<Pending>> {
+    /// `shown` is the request as its digest was taken, if it was.
+    fn send(
+        &mut self,
+        index: usize,
+        purpose: Purpose,
+        request_digest: String,
+        shown: Option<Request>,
+    ) -> Flow<Option<Pending>> {
         let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
-        let Some(request) = request::render(self.destination, step, self.context(), &self.marker, self.pretend)? else {
+        let request = match shown.filter(|shown| self.is_final(step, shown)) {
+            Some(shown) => Some(shown),
+            None => request::render(self.destination, step, self.context(), &self.marker, self.pretend)?,
+        };
+        let Some(request) = request else {
             self.set(index, State::Skipped);
             return Ok(None);
         };
@@ -343,18 +354,26 @@ impl<'a> Run<'a> {
         Ok(Some(Pending { step: index, purpose, prepared }))
     }
 
-    /// The digest of a step's request and of the uploads that it uses; `None` if there is nothing to say.
-    fn digest(&self, index: usize, step: &Step, depth: usize) -> Flow<Option<String>> {
+    /// True if a request with placeholders is the very one to be sent: nothing was captured yet, and nothing
+    /// in it stands for what will be. So most requests are rendered once.
+    fn is_final(&self, step: &Step, shown: &Request) -> bool {
+        let is_open = step.origin.is_some() || !step.needs.is_empty() || shown.url.contains(['«', '»']);
+        self.real.is_none() && (self.pretend || !is_open)
+    }
+
+    /// The digest of a step's request and of the uploads that it uses, with the request; `None` if there is
+    /// nothing to say.
+    fn digest(&self, index: usize, step: &Step, depth: usize) -> Flow<Option<(String, Request)>> {
         let Some(request) = request::render(self.destination, step, &self.shown, &self.marker, true)? else {
             return Ok(None);
         };
         let mut depends = Vec::new();
         for need in step.needs.iter().filter(|n| **n < index && depth < 8) {
             if let Some(needed) = self.destination.connector.steps.get(*need).filter(|s| s.effect != Effect::Read) {
-                depends.extend(self.digest(*need, needed, depth + 1)?);
+                depends.extend(self.digest(*need, needed, depth + 1)?.map(|(digest, _)| digest));
             }
         }
-        Ok(Some(request::digest(&request, &depends)))
+        Ok(Some((request::digest(&request, &depends), request)))
     }
 
     fn wanted(&self, step: &Step) -> Flow<bool> {
@@ -498,7 +517,7 @@ impl<'a> Run<'a> {
 
     fn digest_of(&self, index: usize) -> String {
         let step = self.destination.connector.steps.get(index);
-        step.and_then(|s| self.digest(index, s, 0).ok().flatten()).unwrap_or_default()
+        step.and_then(|s| self.digest(index, s, 0).ok().flatten()).map_or_else(String::new, |(digest, _)| digest)
     }
 
     /// After a conflict: forget what was read since the named step, and begin again there.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::connector::http::{Exchange, Request};
 use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
 use crate::ledger::Claimed;
+use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
 use crate::sender::http::HttpSender;
@@ -50,7 +51,9 @@ pub enum Way {
         /// The connector with its settings.
         to: Arc<Destination>,
         /// What sends it.
-        smtp: SmtpSender,
+        smtp: Box<SmtpSender>,
+        /// What marks it as our own.
+        key: InstanceKey,
     },
     /// A file.
     Storage {
@@ -103,7 +106,7 @@ impl Target {
         };
         match &self.way {
             Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
-            Way::Email { to, smtp } => mail(to, smtp, inputs, claimed.created_at).await,
+            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
     }
@@ -199,8 +202,8 @@ async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inp
     }
 }
 
-async fn mail(to: &Destination, smtp: &SmtpSender, inputs: Inputs<'_>, date: Timestamp) -> Done {
-    let mail = match email::compose(to, &inputs, date) {
+async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: Inputs<'_>, date: Timestamp) -> Done {
+    let mail = match email::compose(to, &inputs, key, date) {
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
@@ -269,7 +272,10 @@ pub enum Preview {
 pub fn show(way: &Shown<'_>, name: &str, inputs: Inputs<'_>, date: Timestamp) -> Result<Preview, Verdict> {
     match way {
         Shown::Rest(to) => preview(to, inputs).map(Preview::Requests),
-        Shown::Email(to) => email::compose(to, &inputs, date).map(|mail| Preview::Mail(Box::new(mail))),
+        Shown::Email(to) => {
+            let key = InstanceKey::of_previews();
+            email::compose(to, &inputs, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
+        }
         Shown::Storage(folder, path) => {
             file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text))
         }

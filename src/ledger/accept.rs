@@ -97,6 +97,16 @@ impl Texts {
     }
 }
 
+fn each_once(legs: &[Leg]) -> Vec<Leg> {
+    let mut once: Vec<Leg> = Vec::with_capacity(legs.len());
+    for leg in legs {
+        if !once.contains(leg) {
+            once.push(leg.clone());
+        }
+    }
+    once
+}
+
 /// A session as the ledger has it.
 struct Known {
     id: i64,
@@ -214,7 +224,7 @@ impl Intake<'_> {
         let (session, version, standing, due) = match (known, judgement) {
             (None, _) => {
                 let session = self.insert_session(new, updated_us)?;
-                let legs = self.legs(new, &new.document);
+                let legs = each_once(&new.legs);
                 let version = NewVersion {
                     number: 1,
                     standing: Standing::First,
@@ -252,18 +262,14 @@ impl Intake<'_> {
                     (known.id, known.version, Standing::Duplicate, 0)
                 } else {
                     let text = merged.to_string();
-                    let taken = self.take_over(
-                        message,
-                        new,
-                        updated_us,
-                        &known,
-                        (Standing::Supplement, &digest, &text, &merged),
-                    )?;
+                    let legs = self.planner.legs(&new.key, &merged);
+                    let content = (Standing::Supplement, digest.as_str(), text.as_str(), legs.as_slice());
+                    let taken = self.take_over(message, new, updated_us, &known, content)?;
                     (known.id, taken.0, Standing::Supplement, taken.1)
                 }
             }
             (Some(known), Judgement::Newer | Judgement::First) => {
-                let content = (Standing::Newer, new.digest.as_str(), texts.document.as_str(), &new.document);
+                let content = (Standing::Newer, new.digest.as_str(), texts.document.as_str(), new.legs.as_slice());
                 let taken = self.take_over(message, new, updated_us, &known, content)?;
                 (known.id, taken.0, Standing::Newer, taken.1)
             }
@@ -294,9 +300,9 @@ impl Intake<'_> {
         new: &NewSession,
         updated_us: Option<i64>,
         known: &Known,
-        (standing, digest, document, value): (Standing, &str, &str, &Value),
+        (standing, digest, document, legs): (Standing, &str, &str, &[Leg]),
     ) -> Result<(i64, usize), Fault> {
-        let legs = self.legs(new, value);
+        let legs = each_once(legs);
         let number = self.next_number(known.id)?;
         let version = NewVersion { number, standing, digest, document, legs: &legs };
         let version = self.insert_version(known.id, message, new, updated_us, &version)?;
@@ -406,17 +412,6 @@ impl Intake<'_> {
             .prepare_cached("SELECT document FROM versions WHERE id = ?1")?
             .query_row([version], |row| row.get(0))?;
         serde_json::from_str(&text).map_err(|error| Fault::new(format!("the document of version {version}: {error}")))
-    }
-
-    /// The planner's legs, each once.
-    fn legs(&self, new: &NewSession, document: &Value) -> Vec<Leg> {
-        let mut legs: Vec<Leg> = Vec::new();
-        for leg in self.planner.legs(&new.key, document) {
-            if !legs.contains(&leg) {
-                legs.push(leg);
-            }
-        }
-        legs
     }
 
     /// Writes a delivery per leg; how many of them are to be sent.

@@ -15,6 +15,10 @@ use crate::ids::{DeliveryId, VersionId};
 use crate::outcome::{Outcome, Reason};
 use crate::session::{Channel, SessionKey};
 
+/// What a dead worker had sent may still be under way in the CRM: looked up at once, its effect would be
+/// missed and made again. So it is left alone for so long, in milliseconds.
+const GRACE_MS: i64 = 15_000;
+
 /// Due heads of one destination: never tried.
 const FRESH: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
                      AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
@@ -206,13 +210,18 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
         ])?;
         let change = if delivery.newest {
             Change {
-                next_at: Some(now.as_millisecond()),
+                next_at: Some(now.as_millisecond() + GRACE_MS),
                 ..Change::new(DeliveryState::Waiting, Some(Reason::Interrupted), Some(detail))
             }
         } else {
             Change::superseded()
         };
         delivery.become_(sql, Change { attempts: 1, uncertain: Some(true), ..change }, now)?;
+        // Nothing of the same record overtakes it, lest the older one lands on the newer.
+        sql.prepare_cached(
+            "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND next_at < ?3",
+        )?
+        .execute(params![delivery.destination, delivery.lane, now.as_millisecond() + GRACE_MS])?;
     }
     Ok(lost.len())
 }

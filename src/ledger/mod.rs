@@ -9,6 +9,7 @@ mod audit;
 mod claim;
 mod delivery;
 mod hand;
+mod key;
 mod pause;
 mod read;
 mod record;
@@ -27,11 +28,12 @@ use serde_json::Value;
 
 use crate::ids::{DeliveryId, MessageId, VersionId};
 use crate::outcome::{Outcome, Reason};
-use crate::session::SessionKey;
 use crate::session::evidence::Evidence;
+use crate::session::{Session, SessionKey};
 
 pub use audit::{Audit, Gap};
 pub use hand::{Handled, Which};
+pub use key::{instance_key, key_path, known_key};
 pub use pause::Paused;
 pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
@@ -136,6 +138,8 @@ pub struct NewSession {
     pub evidence: Vec<(String, Evidence)>,
     /// Sentences about odd values.
     pub warnings: Vec<String>,
+    /// Where it goes if it becomes the newest version as it is.
+    pub legs: Vec<Leg>,
 }
 
 /// One leg of a route: where a session version is to go.
@@ -149,10 +153,12 @@ pub struct Leg {
     pub refused: Option<(Reason, String)>,
 }
 
-/// Decides where a session goes. Called inside the transaction with the document that is now the newest
-/// (merged, if it is a supplement), so it must be quick, pure, and call nobody.
+/// Decides where a session goes. Must be quick, pure, and call nobody.
 pub trait Planner: Send + Sync {
-    /// The legs of this session.
+    /// The legs of a session as it was found, for [`NewSession::legs`].
+    fn legs_of(&self, session: &Session) -> Vec<Leg>;
+
+    /// The legs of a session whose document was merged. Called inside the transaction.
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg>;
 }
 

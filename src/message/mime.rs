@@ -12,7 +12,7 @@ use memchr::memchr;
 use super::boundary::{self, Parts};
 use super::decode::{self, Encoding};
 use super::fields::{self, Content, Head};
-use super::{Kind, Limits, Part};
+use super::{Kind, Limits, Part, is_media};
 use crate::outcome::Reason;
 
 /// Containers in containers, multiparts and messages together. Mail of people stays under ten.
@@ -175,8 +175,10 @@ impl<'l> Walk<'l> {
         into: &mut Vec<Part<'b>>,
     ) -> Result<(), Refusal> {
         let encoding = head.get("Content-Transfer-Encoding").map_or(Encoding::Identity, Encoding::of);
-        let (mut bytes, mut is_clean) = encoding.decode(head.body);
         let is_mail_file = leaf.file_name.as_deref().is_some_and(|name| has_extension(name, "eml"));
+        let is_media = is_media(&leaf.content.main, leaf.file_name.as_deref()) && !is_mail_file;
+        let (mut bytes, mut is_clean) =
+            if is_media { (Cow::Borrowed(head.body), true) } else { encoding.decode(head.body) };
         // A message may be encoded against the rules and even so not say it.
         if is_message && encoding == Encoding::Identity && !fields::looks_like_head(skip_lines(&bytes)) {
             let (decoded, clean) = Encoding::Base64.decode(head.body);
@@ -401,6 +403,14 @@ mod tests {
             let message = parse(raw.as_bytes(), &Limits::default());
             let expected = ("forwarded message / text body".to_owned(), Kind::Text, 1, "hello".to_owned());
             assert_eq!(shape(&message), [expected], "{fields}");
+        }
+    }
+
+    #[test]
+    fn media_are_not_decoded_unless_their_name_says_that_they_are_none() {
+        for (name, text) in [("a.png", "e30="), ("a.JSON", "{}"), ("a.txt", "{}"), ("a", "e30=")] {
+            let raw = format!("Content-Type: image/png; name={name}\nContent-Transfer-Encoding: base64\n\ne30=");
+            assert_eq!(parse(raw.as_bytes(), &Limits::default()).parts[0].text(), text, "{name}");
         }
     }
 

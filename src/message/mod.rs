@@ -4,9 +4,11 @@
 //! All types are plain values of our own, so the MIME crate can change in one file (`parse`).
 
 pub mod authenticity;
+pub mod automatic;
 mod boundary;
 mod decode;
 mod fields;
+pub mod mark;
 mod mime;
 pub mod parse;
 
@@ -140,10 +142,18 @@ pub struct Part<'a> {
     pub file_name: Option<String>,
     /// `type/subtype`, lower case.
     pub content_type: String,
-    /// The decoded content: text in UTF-8, attachments as they are.
+    /// The decoded content: text in UTF-8, attachments as they are. Media (`is_media`) as it was sent: nobody
+    /// looks into it.
     pub content: Cow<'a, [u8]>,
     /// How many `message/rfc822` are around it.
     pub depth: usize,
+}
+
+/// True for pictures, sound and film, if they are not named as if they were something else: they hold no
+/// session. `main` is the content type before the slash.
+pub fn is_media(main: &str, file_name: Option<&str>) -> bool {
+    let end = file_name.and_then(|name| name.rsplit_once('.')).map_or("", |(_, end)| end);
+    matches!(main, "image" | "audio" | "video") && !["json", "txt"].iter().any(|text| end.eq_ignore_ascii_case(text))
 }
 
 impl Part<'_> {

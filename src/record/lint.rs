@@ -159,7 +159,7 @@ impl<'a> Checker<'a> {
             } else if call.args.len() > most {
                 format!("leave out what is behind `{}` and {}", helper.name, helper.arity())
             } else if !call.args.is_empty() {
-                format!("`templates/README.md` has an example of `{}`", helper.name)
+                format!("add what is missing; `templates/README.md` has an example of `{}`", helper.name)
             } else {
                 format!(
                     "`{}` is a helper: write its values behind it, such as `{{{{{} …}}}}`",

@@ -372,7 +372,7 @@ mod tests {
             "rt/b.json:3:11: there is no helper `dat` (did you mean `date`?)",
             "rt/c.html.hbs:1:1: an unescaped expression could break the text around it (write two braces, `{{…}}`: values are escaped for their place)",
             "rt/c.html.hbs:1:12: `dispositions` is a list, which can't be printed as text (use `{{#each …}}`, `join`, or `json`)",
-            "rt/c.html.hbs:1:28: `date` needs 2 values, not 1 (`date` is a helper: write its values behind it, such as `{{date …}}`)",
+            "rt/c.html.hbs:1:28: `date` needs 2 values, not 1 (add what is missing; `templates/README.md` has an example of `date`)",
             "rt/c.html.hbs:1:65: `tz` is no time zone: the names are those of the IANA database, such as `America/Chicago` (`date` here is `Mars/One`)",
             "rt/d.rtf.hbs:0:0: the ending of `d.rtf.hbs` doesn't say how its values are escaped (the endings are `.txt.hbs`, `.md.hbs`, `.html.hbs` and `.xml.hbs`)",
             "rt/e.md.hbs:1:5: the partial `f` would end up in itself, or in 8 others (partials can't be recursive: use `{{#each …}}`)",

@@ -1,5 +1,5 @@
 //! Where a session goes, and to which record: the routes and what each destination says of record ids.
-//! Called inside the ledger's transaction, so it only computes.
+//! Called inside the ledger's transaction too, so it only computes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,14 +43,6 @@ impl Router {
         }
     }
 
-    /// The legs of a session that is at hand.
-    pub fn legs_of(&self, session: &Session) -> Vec<Leg> {
-        destinations(&self.routes, &self.names, session)
-            .into_iter()
-            .filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?)))
-            .collect()
-    }
-
     fn leg(&self, name: &str, session: &Session, rule: &Rule) -> Leg {
         let leg = |record: Option<String>, refused| Leg { destination: name.to_owned(), record, refused };
         let own = || Some(session.session_key().to_string());
@@ -81,6 +73,13 @@ fn rule(destination: &DestinationConfig) -> Rule {
 }
 
 impl Planner for Router {
+    fn legs_of(&self, session: &Session) -> Vec<Leg> {
+        destinations(&self.routes, &self.names, session)
+            .into_iter()
+            .filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?)))
+            .collect()
+    }
+
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg> {
         let profile = self.profiles.get(&key.instance).unwrap_or(&self.default_profile);
         // A merge of two documents that read as sessions reads as one.

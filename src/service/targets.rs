@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::{Config, Way};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{self, Target};
+use crate::message::mark::InstanceKey;
 use crate::sender::http::{HttpSender, HttpSettings};
 use crate::sender::smtp::SmtpSender;
 use crate::sender::storage::{FolderSender, FolderSettings};
@@ -14,8 +15,8 @@ use crate::sender::storage::{FolderSender, FolderSettings};
 /// Destinations by their names.
 pub type Targets = BTreeMap<String, Arc<Target>>;
 
-/// Builds all destinations, or says what is missing.
-pub fn build(config: &Config) -> Result<Targets, Diagnostics> {
+/// Builds all destinations, or says what is missing. The key marks the mails that they send.
+pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics> {
     let mut faults = Diagnostics::new();
     let mut targets = Targets::new();
     for destination in &config.destinations {
@@ -44,7 +45,7 @@ pub fn build(config: &Config) -> Result<Targets, Diagnostics> {
                     fault(sentence, "set it for the user that runs mail2crm");
                 }
                 match SmtpSender::new(smtp.clone()) {
-                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp },
+                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp: Box::new(smtp), key: key.clone() },
                     Err(sentence) => {
                         fault(sentence, "see `smtp` of this destination");
                         continue;

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod extract;
 pub mod normalize;
 pub mod profile;
+pub mod redact;
 pub mod time;
 pub mod version;
 

@@ -114,6 +114,8 @@ fn rules(trust: &str) -> Rules {
         instance: "default".to_owned(),
         profile: Arc::new(Profile::builtin().clone()),
         limits: Limits::default(),
+        privacy: Default::default(),
+        own: None,
         trust: policy(trust),
     }
 }

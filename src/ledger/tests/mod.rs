@@ -21,22 +21,30 @@ use crate::session::{Channel, version};
 struct ByDocument;
 
 impl Planner for ByDocument {
-    fn legs(&self, _: &SessionKey, document: &Value) -> Vec<Leg> {
-        let record = document["out_ticket_id"].as_str().map(str::to_owned);
-        assert_ne!(record.as_deref(), Some("panic"), "the planner stops");
-        let refused = record
-            .as_deref()
-            .filter(|record| record.starts_with("bad"))
-            .map(|_| (Reason::BadRecordId, "no number".to_owned()));
-        let to = document["to"].as_str().unwrap_or("rt");
-        to.split_whitespace()
-            .map(|destination| Leg {
-                destination: destination.to_owned(),
-                record: record.clone(),
-                refused: refused.clone(),
-            })
-            .collect()
+    fn legs_of(&self, session: &Session) -> Vec<Leg> {
+        legs(&json!({ "out_ticket_id": session.record_id }))
     }
+
+    fn legs(&self, _: &SessionKey, document: &Value) -> Vec<Leg> {
+        assert_ne!(document["out_ticket_id"], "panic", "the planner stops");
+        legs(document)
+    }
+}
+
+fn legs(document: &Value) -> Vec<Leg> {
+    let record = document["out_ticket_id"].as_str().map(str::to_owned);
+    let refused = record
+        .as_deref()
+        .filter(|record| record.starts_with("bad"))
+        .map(|_| (Reason::BadRecordId, "no number".to_owned()));
+    let to = document["to"].as_str().unwrap_or("rt");
+    to.split_whitespace()
+        .map(|destination| Leg {
+            destination: destination.to_owned(),
+            record: record.clone(),
+            refused: refused.clone(),
+        })
+        .collect()
 }
 
 /// A ledger in a folder of its own.
@@ -62,6 +70,7 @@ fn session(id: &str, updated: Option<i64>, document: Value) -> NewSession {
         key: key(id),
         updated_at: updated.map(at),
         digest: version::digest(&document),
+        legs: legs(&document),
         document,
         evidence: vec![(
             "out_ticket_id".to_owned(),

@@ -10,6 +10,7 @@ use crate::outcome::Reason;
 use crate::session::document::{self, Reading, is_filled};
 use crate::session::evidence::{Evidence, Extraction, Found, How};
 use crate::session::profile::{Profile, Slot};
+use crate::session::redact::Redaction;
 use crate::session::version::{self, Relation};
 use crate::session::{Channel, Session};
 
@@ -19,13 +20,15 @@ struct Understood {
     how: How,
     place: Place,
     reading: Reading,
+    /// Sentences about what was masked in it.
+    masked: Vec<String>,
     /// Something says whether it is a call or a chat.
     sure: bool,
     changed: bool,
 }
 
 /// Judges a harvest.
-pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile) -> Extraction {
+pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile, privacy: &Redaction) -> Extraction {
     let Harvest { found, mut broken, notes, ambiguous } = harvest;
     if found.len() > MAX_SESSIONS {
         return Extraction::Refused(Reason::TooLarge, format!("more than {MAX_SESSIONS} sessions in one message"));
@@ -36,7 +39,7 @@ pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile) -> Ex
     let mut all = Vec::with_capacity(found.len());
     for candidate in found {
         let name = candidate.place.name();
-        match understand(candidate, instance, profile) {
+        match understand(candidate, instance, profile, privacy) {
             Ok(understood) => all.push(understood),
             Err(Some(what)) => broken.push(super::Broken {
                 reason: Reason::MalformedMetadata,
@@ -62,8 +65,14 @@ pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile) -> Ex
     }
 }
 
-fn understand(candidate: Candidate, instance: &str, profile: &Profile) -> Result<Understood, Option<String>> {
+fn understand(
+    candidate: Candidate,
+    instance: &str,
+    profile: &Profile,
+    privacy: &Redaction,
+) -> Result<Understood, Option<String>> {
     let Candidate { mut document, how, place, hint, file_id } = candidate;
+    let masked = privacy.document(&mut document);
     let mut reading = document::read_traced(&document, instance, profile, hint).map_err(|not| {
         not.is_near.or_else(|| {
             // Labels have proved themselves by other means.
@@ -78,7 +87,7 @@ fn understand(candidate: Candidate, instance: &str, profile: &Profile) -> Result
     if reading.session.recording_permission.as_deref() == Some("denied") {
         changed = withhold_recording(&mut document, profile);
     }
-    Ok(Understood { document, how, place, reading, sure, changed })
+    Ok(Understood { document, how, place, reading, masked, sure, changed })
 }
 
 /// The document goes to CRMs as well: a refused recording leaves no link in it.
@@ -130,7 +139,9 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
     let Some(mut best) = rest.next() else { return Err("no reading".to_owned()) };
     let mut warnings = Vec::new();
     let mut evidence = best.evidence();
-    for other in rest {
+    let mut masked = std::mem::take(&mut best.masked);
+    for mut other in rest {
+        masked.append(&mut other.masked);
         let equal = other.how == best.how;
         let (held, new) = (&best.reading.session, &other.reading.session);
         if equal
@@ -190,6 +201,11 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
         evidence.retain(|(field, _)| reading.from.iter().any(|(f, _)| f == field));
     }
     reading.warnings.extend(warnings);
+    for sentence in masked {
+        if !reading.warnings.contains(&sentence) {
+            reading.warnings.push(sentence);
+        }
+    }
     let rank = |field: &str| FIELDS.iter().position(|f| *f == field).unwrap_or(FIELDS.len());
     evidence.sort_by_cached_key(|(field, _)| rank(field));
     Ok(Found {

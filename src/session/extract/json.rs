@@ -175,6 +175,7 @@ pub(super) fn find(
     let mut budget = bytes.len() * 8 + (64 << 10);
     let mut at = from;
     let mut tries = 0;
+    let mut lines = Lines { text, at: 0, start: 0, number: 1 };
     // A broken object counts only if no session comes out of it after all.
     let mut pending: Option<(usize, Reason, String)> = None;
     while let Some(i) = memchr::memchr(b'{', bytes.get(at..).unwrap_or(&[])) {
@@ -190,16 +191,17 @@ pub(super) fn find(
         if let Some((_, reason, sentence)) = pending.take_if(|(reached, ..)| start >= *reached) {
             harvest.broken(reason, sentence);
         }
-        let dress = Dress { quoted: quote_depth(text, start), ..dress };
+        let (line, line_start) = lines.of(start);
+        let dress = Dress { quoted: quote_depth(text, line_start), ..dress };
         match lenient::parse(text, start, dress, context.max_depth) {
             Ok(parsed) => {
                 budget = budget.saturating_sub(parsed.end - start);
                 at = parsed.end;
                 let before = harvest.found.len();
-                let place = if line_of(text, start) == 1 && from == start {
+                let place = if line == 1 && from == start {
                     format!("{}#", context.place)
                 } else {
-                    format!("{}, line {}#", context.place, line_of(text, start))
+                    format!("{}, line {line}#", context.place)
                 };
                 collect(parsed.value, place, 0, context, harvest);
                 if harvest.found.len() > before {
@@ -243,10 +245,30 @@ fn opens_object(text: &str, brace: usize) -> bool {
     rest.starts_with(['"', '“', '”', '„', '«', '»', '‟', '″', '＂'])
 }
 
-/// How many `>` the line of this offset begins with.
-fn quote_depth(text: &str, offset: usize) -> usize {
-    let before = text.get(..offset).unwrap_or("");
-    let line = before.rsplit('\n').next().unwrap_or("");
+/// Lines of a text, asked for from its start to its end, so that no byte is looked at twice.
+struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    start: usize,
+    number: usize,
+}
+
+impl Lines<'_> {
+    /// Number and first byte of the line of an offset that is not before the last one.
+    fn of(&mut self, offset: usize) -> (usize, usize) {
+        let passed = self.text.as_bytes().get(self.at..offset).unwrap_or(&[]);
+        for end in memchr::memchr_iter(b'\n', passed) {
+            self.number += 1;
+            self.start = self.at + end + 1;
+        }
+        self.at = self.at.max(offset);
+        (self.number, self.start)
+    }
+}
+
+/// How many `>` a line begins with.
+fn quote_depth(text: &str, line_start: usize) -> usize {
+    let line = text.get(line_start..).unwrap_or("");
     line.bytes().take_while(|b| matches!(b, b'>' | b' ')).filter(|b| *b == b'>').count().min(16)
 }
 

@@ -5,6 +5,7 @@
 //! digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
 //! a string with bare quotes in it ends.
 
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// What stops a reading.
@@ -173,15 +174,15 @@ impl Parser<'_> {
             }
             self.at += 1;
             let value = self.value()?;
-            match out.get_mut(&key) {
-                None => {
-                    out.insert(key, value);
+            match out.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert(value);
                 }
-                Some(held) => {
-                    if *held != value && self.repeated.len() < 16 {
-                        self.repeated.push(key);
+                Entry::Occupied(mut held) => {
+                    if *held.get() != value && self.repeated.len() < 16 {
+                        self.repeated.push(held.key().clone());
                     }
-                    *held = value;
+                    held.insert(value);
                 }
             }
             self.blanks();

@@ -22,7 +22,8 @@ use serde_json::Value;
 use super::Channel;
 use super::evidence::{Extraction, How};
 use super::profile::Profile;
-use crate::message::{Kind, Limits, Message, Part};
+use super::redact::Redaction;
+use crate::message::{Kind, Limits, Message, Part, is_media};
 use crate::outcome::Reason;
 
 pub use report::to_extract_json;
@@ -69,8 +70,14 @@ struct Broken {
     sentence: String,
 }
 
-/// Finds the sessions in a message.
-pub fn extract(message: &Message<'_>, instance: &str, profile: &Profile, limits: &Limits) -> Extraction {
+/// Finds the sessions in a message. What is found is masked before anybody sees it.
+pub fn extract(
+    message: &Message<'_>,
+    instance: &str,
+    profile: &Profile,
+    limits: &Limits,
+    privacy: &Redaction,
+) -> Extraction {
     if let Some((reason, sentence)) = &message.refusal {
         return Extraction::Refused(*reason, sentence.clone());
     }
@@ -81,19 +88,26 @@ pub fn extract(message: &Message<'_>, instance: &str, profile: &Profile, limits:
     for part in message.parts.iter().filter(|p| p.kind != Kind::Attachment) {
         body(part, profile, limits, &mut harvest);
     }
-    combine::combine(harvest, instance, profile)
+    combine::combine(harvest, instance, profile, privacy)
 }
 
 /// Finds the sessions in a document that came as such: a file, an object of a bucket, a posted body. What
 /// is not JSON at all is refused; JSON without a session is `None`.
-pub fn extract_document(bytes: &[u8], place: &str, instance: &str, profile: &Profile, limits: &Limits) -> Extraction {
+pub fn extract_document(
+    bytes: &[u8],
+    place: &str,
+    instance: &str,
+    profile: &Profile,
+    limits: &Limits,
+    privacy: &Redaction,
+) -> Extraction {
     let mut harvest = Harvest::default();
     let context = context(How::JsonDocument, place, profile, limits);
     let is_json = json::file(bytes, &context, &mut harvest);
     if !is_json && harvest.found.is_empty() && harvest.broken.is_empty() {
         harvest.broken(Reason::MalformedMetadata, format!("`{place}` is not JSON"));
     }
-    combine::combine(harvest, instance, profile)
+    combine::combine(harvest, instance, profile, privacy)
 }
 
 fn context<'c>(how: How, place: &'c str, profile: &'c Profile, limits: &Limits) -> json::Context<'c> {
@@ -106,7 +120,7 @@ fn attachment(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut
     let named = |end: &str| {
         name.len() >= end.len() && name.get(name.len() - end.len()..).is_some_and(|t| t.eq_ignore_ascii_case(end))
     };
-    if matches!(kind, "image" | "audio" | "video") && !named(".json") && !named(".txt") {
+    if is_media(kind, part.file_name.as_deref()) {
         return;
     }
     let before = (harvest.found.len(), harvest.broken.len());

@@ -20,7 +20,7 @@ fn part(kind: Kind, place: &str, content: &str) -> Part<'static> {
 
 fn run(parts: Vec<Part<'static>>) -> Extraction {
     let message = Message { parts, ..Message::default() };
-    extract(&message, "default", Profile::builtin(), &Limits::default())
+    extract(&message, "default", Profile::builtin(), &Limits::default(), &Redaction::default())
 }
 
 fn found(parts: Vec<Part<'static>>) -> Vec<Found> {
@@ -180,7 +180,9 @@ fn a_denied_recording_leaves_no_link_anywhere() {
 
 #[test]
 fn a_document_source_says_what_it_got() {
-    let run = |bytes: &[u8]| extract_document(bytes, "48213.json", "emea", Profile::builtin(), &Limits::default());
+    let run = |bytes: &[u8]| {
+        extract_document(bytes, "48213.json", "emea", Profile::builtin(), &Limits::default(), &Redaction::default())
+    };
     let Extraction::Sessions(all) = run(ONE.as_bytes()) else { panic!("no session") };
     assert_eq!((all[0].session.instance.as_str(), all[0].evidence[0].1.how), ("emea", How::JsonDocument));
     assert_eq!(run(b"{\"name\":\"x\"}"), Extraction::None);

@@ -275,8 +275,8 @@ mod tests {
     fn a_batch_is_bounded_by_bytes_and_a_large_message_goes_alone() {
         let mut plan = Plan::new(cursor(1), 9, false, 10 << 20);
         plan.next_listing(6);
-        let mib = 1 << 20;
-        let sizes = [3 * mib, mib, mib, 9 * mib, 11 * mib, 1000];
+        let unit = 1 << 19;
+        let sizes = [3 * unit, unit, unit, 9 * unit, 22 * unit, 1000];
         plan.listed(sizes.iter().zip(1..).map(|(size, uid)| message(uid, *size)).collect(), 6);
         let suspects = Suspects::default();
         let batches: Vec<_> = std::iter::from_fn(|| Some(plan.take(&suspects)).filter(|b| !b.is_empty())).collect();

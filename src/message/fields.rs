@@ -211,7 +211,7 @@ fn parameter<'c>(content: &'c ContentType<'_>, name: &str) -> Option<&'c str> {
 
 /// A file name without folders, control characters and white space around it, of at most 200 characters,
 /// the end (with the extension) kept.
-fn bare_file_name(name: &str) -> Option<String> {
+pub(super) fn bare_file_name(name: &str) -> Option<String> {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     let name = name.trim();

@@ -169,6 +169,42 @@ pub fn unlabelled(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Text of `format=flowed; delsp=yes` (RFC 3676 section 4), as Apple writes it, with its lines joined again.
+/// Without `delsp` the blanks tell later readers enough, and joining lines could only do harm.
+pub(super) fn unflowed(text: &[u8]) -> Vec<u8> {
+    let quotes = |line: &[u8]| line.iter().take_while(|b| **b == b'>').count();
+    let mut out = Vec::with_capacity(text.len());
+    // Levels of quoting of the paragraph that goes on.
+    let mut open: Option<usize> = None;
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let depth = quotes(line);
+        let body = line.get(depth..).unwrap_or_default();
+        let body = body.strip_prefix(b" ").unwrap_or(body);
+        let plain = body.strip_suffix(b"\n").unwrap_or(body);
+        let plain = plain.strip_suffix(b"\r").unwrap_or(plain);
+        match open {
+            Some(held) if held == depth && plain != b"-- " => {}
+            Some(_) => out.extend_from_slice(b"\n"),
+            None => {}
+        }
+        if open != Some(depth) || plain == b"-- " {
+            out.extend(std::iter::repeat_n(b'>', depth));
+            out.extend_from_slice(if depth > 0 { b" " } else { b"" });
+        }
+        match plain.strip_suffix(b" ") {
+            Some(flowed) if plain != b"-- " => {
+                out.extend_from_slice(flowed);
+                open = Some(depth);
+            }
+            _ => {
+                out.extend_from_slice(body);
+                open = None;
+            }
+        }
+    }
+    out
+}
+
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn without_mark(text: String) -> String {
@@ -215,6 +251,15 @@ mod tests {
         assert_eq!(Encoding::of(b" \"BASE64\" (really)"), Encoding::Base64);
         assert_eq!(Encoding::of(b"Quoted-Printable;"), Encoding::QuotedPrintable);
         assert_eq!(Encoding::of(b"x-unknown"), Encoding::Identity);
+    }
+
+    #[test]
+    fn flowed_lines_are_joined_within_their_quoting() {
+        let text = "> https://x.example/lo \n> ng?a=b\n> two  \n> words\nout \n-- \nsig\n";
+        assert_eq!(
+            String::from_utf8_lossy(&unflowed(text.as_bytes())),
+            "> https://x.example/long?a=b\n> two words\nout\n-- \nsig\n"
+        );
     }
 
     #[test]

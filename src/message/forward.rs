@@ -46,20 +46,75 @@ const WORDS: [(Word, &[&str]); 4] = [
     (
         Word::Date,
         &[
-            "date", "sent", "datum", "gesendet", "gesendet am", "envoyé", "envoyé le", "fecha", "enviado", "enviado el",
-            "enviado em", "enviada em", "enviada", "data", "inviato", "verzonden", "skickat", "dato", "sendt",
-            "wysłano", "日付", "送信日時", "送信日", "日時",
+            "date",
+            "sent",
+            "datum",
+            "gesendet",
+            "gesendet am",
+            "envoyé",
+            "envoyé le",
+            "fecha",
+            "enviado",
+            "enviado el",
+            "enviado em",
+            "enviada em",
+            "enviada",
+            "data",
+            "inviato",
+            "verzonden",
+            "skickat",
+            "dato",
+            "sendt",
+            "wysłano",
+            "日付",
+            "送信日時",
+            "送信日",
+            "日時",
         ],
     ),
     (
         Word::Subject,
-        &["subject", "betreff", "objet", "sujet", "asunto", "oggetto", "assunto", "onderwerp", "ämne", "emne", "temat", "件名"],
+        &[
+            "subject",
+            "betreff",
+            "objet",
+            "sujet",
+            "asunto",
+            "oggetto",
+            "assunto",
+            "onderwerp",
+            "ämne",
+            "emne",
+            "temat",
+            "件名",
+        ],
     ),
     (
         Word::Other,
         &[
-            "to", "cc", "bcc", "an", "à", "a", "para", "aan", "till", "til", "do", "dw", "kopie", "kopia", "kopi", "cópia",
-            "reply-to", "importance", "wichtigkeit", "organization", "attachments", "宛先", "resent-from",
+            "to",
+            "cc",
+            "bcc",
+            "an",
+            "à",
+            "a",
+            "para",
+            "aan",
+            "till",
+            "til",
+            "do",
+            "dw",
+            "kopie",
+            "kopia",
+            "kopi",
+            "cópia",
+            "reply-to",
+            "importance",
+            "wichtigkeit",
+            "organization",
+            "attachments",
+            "宛先",
+            "resent-from",
         ],
     ),
 ];
@@ -149,7 +204,9 @@ fn undress(line: &str) -> &str {
 /// The first address in a text such as `Pia <pia@X.example>` or `Pia [mailto:pia@x.example]`.
 fn address(text: &str) -> Option<String> {
     let at = text.find('@')?;
-    let fits = |c: char| !c.is_whitespace() && !matches!(c, '<' | '>' | '[' | ']' | '(' | ')' | '"' | '\'' | ',' | ';' | ':' | '*');
+    let fits = |c: char| {
+        !c.is_whitespace() && !matches!(c, '<' | '>' | '[' | ']' | '(' | ')' | '"' | '\'' | ',' | ';' | ':' | '*')
+    };
     let local = text.get(..at)?.rsplit(|c| !fits(c)).next()?;
     let domain = text.get(at + 1..)?.split(|c| !fits(c) || c == '@').next()?.trim_end_matches('.');
     (!local.is_empty() && domain.contains('.')).then(|| format!("{local}@{}", domain.to_lowercase()))
@@ -157,13 +214,62 @@ fn address(text: &str) -> Option<String> {
 
 /// Beginnings of the months' names in the languages of the table, longer ones first where they overlap.
 const MONTHS: [(&str, i8); 56] = [
-    ("jan", 1), ("ene", 1), ("gen", 1), ("sty", 1), ("feb", 2), ("fev", 2), ("fév", 2), ("lut", 2), ("mar", 3),
-    ("mär", 3), ("maa", 3), ("mrt", 3), ("mrz", 3), ("apr", 4), ("abr", 4), ("avr", 4), ("kwi", 4), ("may", 5),
-    ("mai", 5), ("mei", 5), ("maj", 5), ("mag", 5), ("juin", 6), ("jun", 6), ("giu", 6), ("cze", 6), ("juil", 7),
-    ("jul", 7), ("lug", 7), ("lip", 7), ("aug", 8), ("ago", 8), ("aoû", 8), ("aou", 8), ("sie", 8), ("sep", 9),
-    ("set", 9), ("wrz", 9), ("okt", 10), ("oct", 10), ("ott", 10), ("out", 10), ("paź", 10), ("paz", 10), ("nov", 11),
-    ("lis", 11), ("dec", 12), ("dez", 12), ("dic", 12), ("déc", 12), ("gru", 12), ("des", 12), ("febr", 2),
-    ("janv", 1), ("sept", 9), ("maggio", 5),
+    ("jan", 1),
+    ("ene", 1),
+    ("gen", 1),
+    ("sty", 1),
+    ("feb", 2),
+    ("fev", 2),
+    ("fév", 2),
+    ("lut", 2),
+    ("mar", 3),
+    ("mär", 3),
+    ("maa", 3),
+    ("mrt", 3),
+    ("mrz", 3),
+    ("apr", 4),
+    ("abr", 4),
+    ("avr", 4),
+    ("kwi", 4),
+    ("may", 5),
+    ("mai", 5),
+    ("mei", 5),
+    ("maj", 5),
+    ("mag", 5),
+    ("juin", 6),
+    ("jun", 6),
+    ("giu", 6),
+    ("cze", 6),
+    ("juil", 7),
+    ("jul", 7),
+    ("lug", 7),
+    ("lip", 7),
+    ("aug", 8),
+    ("ago", 8),
+    ("aoû", 8),
+    ("aou", 8),
+    ("sie", 8),
+    ("sep", 9),
+    ("set", 9),
+    ("wrz", 9),
+    ("okt", 10),
+    ("oct", 10),
+    ("ott", 10),
+    ("out", 10),
+    ("paź", 10),
+    ("paz", 10),
+    ("nov", 11),
+    ("lis", 11),
+    ("dec", 12),
+    ("dez", 12),
+    ("dic", 12),
+    ("déc", 12),
+    ("gru", 12),
+    ("des", 12),
+    ("febr", 2),
+    ("janv", 1),
+    ("sept", 9),
+    ("maggio", 5),
 ];
 
 /// A date as mail programs show it: the time on the wall, and the instant if an offset is told. Numbers alone
@@ -273,7 +379,15 @@ fn shown(html: &str) -> String {
 
 fn push_text(text: &str, out: &mut String) {
     let text = text.replace(['\r', '\n', '\u{a0}'], " ");
-    let plain = [("&nbsp;", " "), ("&#160;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#64;", "@"), ("&amp;", "&")];
+    let plain = [
+        ("&nbsp;", " "),
+        ("&#160;", " "),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#64;", "@"),
+        ("&amp;", "&"),
+    ];
     if text.contains('&') {
         out.push_str(&plain.iter().fold(text, |text, (from, to)| text.replace(from, to)));
     } else {
@@ -337,7 +451,10 @@ mod tests {
         let html = "<div><b>From:</b> Ida &lt;ida@x.example&gt;<br><b>Sent:</b> Tuesday, March 3, 2026 9:12 AM<br><b>Subject:</b> FW: a</div>\
             <blockquote><p>From: Centre &lt;noreply@cc.example&gt;</p><p>Date: Mon, 2 Mar 2026 at 10:00</p><p>Subject: a</p></blockquote>";
         let all = inline_html(html);
-        assert_eq!(all.iter().map(|o| o.from.as_deref()).collect::<Vec<_>>(), [Some("ida@x.example"), Some("noreply@cc.example")]);
+        assert_eq!(
+            all.iter().map(|o| o.from.as_deref()).collect::<Vec<_>>(),
+            [Some("ida@x.example"), Some("noreply@cc.example")]
+        );
     }
 
     #[test]

@@ -223,6 +223,9 @@ impl<'l> Walk<'l> {
             let (text, is_known) = decode::utf8(bytes, leaf.content.charset.as_deref());
             bytes = text;
             is_clean &= is_known || leaf.content.charset.is_none();
+            if kind == Kind::Text && leaf.content.is_delsp {
+                bytes = Cow::Owned(decode::unflowed(&bytes));
+            }
         }
         self.count(bytes.len())?;
         let place = self.place(&leaf, kind, scope);
@@ -269,9 +272,7 @@ impl<'l> Walk<'l> {
         let inside = match opened {
             Ok(inside) => inside,
             Err(Stop::Bomb(what)) => return Err((Reason::TooLarge, format!("`{place}` {what}"))),
-            Err(Stop::Damaged(why)) => {
-                Inside { leaves: Vec::new(), unread: vec![(String::new(), why.to_owned())] }
-            }
+            Err(Stop::Damaged(why)) => Inside { leaves: Vec::new(), unread: vec![(String::new(), why.to_owned())] },
         };
         let mut inner = Scope { prefix: format!("{place} / "), depth: scope.depth, attachments: 0 };
         let at = At { level: at.level + 1, in_digest: false, packed: at.packed + 1 };
@@ -591,8 +592,10 @@ mod tests {
     fn attached(name: &str, content: &[u8]) -> Vec<u8> {
         use base64::Engine as _;
         let encoded = base64::engine::general_purpose::STANDARD.encode(content);
-        format!("Content-Type: application/octet-stream; name=\"{name}\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n")
-            .into_bytes()
+        format!(
+            "Content-Type: application/octet-stream; name=\"{name}\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n"
+        )
+        .into_bytes()
     }
 
     #[test]
@@ -616,7 +619,10 @@ mod tests {
         let originals = message.originals();
         assert_eq!(originals[0].from.as_deref(), Some("pia@cc.example"));
         assert_eq!(originals[0].how, Forward::Attached);
-        let deeper = packed::tests::zipped(&[("a.zip", &packed::tests::zipped(&[("b.zip", &packed::tests::zipped(&[("c.zip", &inner)]))]))]);
+        let deeper = packed::tests::zipped(&[(
+            "a.zip",
+            &packed::tests::zipped(&[("b.zip", &packed::tests::zipped(&[("c.zip", &inner)]))]),
+        )]);
         let raw = attached("d.zip", &deeper);
         let message = parse(&raw, &Limits::default());
         assert_eq!((message.parts.len(), message.unopened.len()), (1, 1));

@@ -29,9 +29,7 @@ impl Format {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] if !is_office(bytes, name) => Some(Self::Zip),
             [0x78, 0x9f, 0x3e, 0x22, ..] => Some(Self::Tnef),
-            [0xd0, 0xcf, 0x11, 0xe0, ..]
-                if ends(name, ".msg") || matches!(subtype, "vnd.ms-outlook" | "x-msg") =>
-            {
+            [0xd0, 0xcf, 0x11, 0xe0, ..] if ends(name, ".msg") || matches!(subtype, "vnd.ms-outlook" | "x-msg") => {
                 Some(Self::Msg)
             }
             _ => None,
@@ -40,11 +38,12 @@ impl Format {
 }
 
 fn is_office(bytes: &[u8], name: &str) -> bool {
-    const OTHERS: [&str; 12] = [
-        ".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".apk", ".epub", ".vsdx", ".xlsm", ".docm",
-    ];
+    const OTHERS: [&str; 12] =
+        [".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".apk", ".epub", ".vsdx", ".xlsm", ".docm"];
     let first = bytes.get(30..50).unwrap_or_default();
-    OTHERS.iter().any(|end| ends(name, end)) || first.starts_with(b"[Content_Types].xml") || first.starts_with(b"mimetype")
+    OTHERS.iter().any(|end| ends(name, end))
+        || first.starts_with(b"[Content_Types].xml")
+        || first.starts_with(b"mimetype")
 }
 
 fn ends(name: &str, end: &str) -> bool {
@@ -340,7 +339,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_zip_gives_its_files_but_no_folders_and_recordings() {
-        let zip_file = zipped(&[("a/", b""), ("a/metadata-1.json", b"{\"id\":1}"), ("call.wav", b"x"), ("b.txt", b"bb")]);
+        let zip_file =
+            zipped(&[("a/", b""), ("a/metadata-1.json", b"{\"id\":1}"), ("call.wav", b"x"), ("b.txt", b"bb")]);
         assert_eq!(Format::of(&zip_file, "x.bin", ""), Some(Format::Zip));
         assert_eq!(Format::of(&zip_file, "x.docx", ""), None);
         let opened = zip(&zip_file, &BUDGET).unwrap();

@@ -334,12 +334,20 @@ pub(super) mod tests {
     pub(in crate::message) fn winmail(name: &str, content: &[u8]) -> Vec<u8> {
         let mut out = [&SIGNATURE.to_le_bytes()[..], &[1, 0]].concat();
         out.extend(attribute(1, CODE_PAGE, &[0xe4, 4, 0, 0, 0, 0, 0, 0]));
-        out.extend(attribute(1, MESSAGE_PROPERTIES, &list(&[(3, 0x3fde, vec![0xe9, 0xfd, 0, 0]), (0x102, 0x1013, "<p>é</p>".into())])));
+        out.extend(attribute(
+            1,
+            MESSAGE_PROPERTIES,
+            &list(&[(3, 0x3fde, vec![0xe9, 0xfd, 0, 0]), (0x102, 0x1013, "<p>é</p>".into())]),
+        ));
         out.extend(attribute(1, BODY, b"Caf\xe9\0"));
         out.extend(attribute(2, ATTACHMENT_BEGINS, &[0; 14]));
         out.extend(attribute(2, ATTACHMENT_TITLE, b"METADA~1.JSO\0"));
         out.extend(attribute(2, ATTACHMENT_DATA, content));
-        out.extend(attribute(2, ATTACHMENT_PROPERTIES, &list(&[(0xb, 0x7ffe, vec![0; 4]), (0x1f, 0x3707, wide(name))])));
+        out.extend(attribute(
+            2,
+            ATTACHMENT_PROPERTIES,
+            &list(&[(0xb, 0x7ffe, vec![0; 4]), (0x1f, 0x3707, wide(name))]),
+        ));
         out
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::lenient::{self, Dress, Fault};
 use super::{Broken, Candidate, Harvest, MAX_SESSIONS, Place};
+use crate::message::unlabelled;
 use crate::outcome::Reason;
 use crate::session::Channel;
 use crate::session::document::looks_like_session;
@@ -59,19 +60,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
         Err(_) => {
             let sample = bytes.get(..bytes.len().min(1_024)).unwrap_or(bytes);
             let control = sample.iter().filter(|b| **b < 32 && !matches!(**b, b'\n' | b'\r' | b'\t')).count();
-            (control == 0).then(|| Cow::Owned(bytes.iter().map(|b| windows_1252(*b)).collect()))
+            (control == 0).then(|| unlabelled(bytes))
         }
-    }
-}
-
-fn windows_1252(byte: u8) -> char {
-    const UPPER: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
-        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-    ];
-    match byte {
-        0x80..=0x9F => UPPER.get(usize::from(byte - 0x80)).copied().unwrap_or('\u{fffd}'),
-        other => char::from(other),
     }
 }
 
@@ -112,7 +102,7 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
             Ok(parsed) if text.get(parsed.end..).is_some_and(|r| r.trim().is_empty()) => {
                 collect(parsed.value, format!("{}#", context.place), 0, context, harvest);
                 if harvest.found.len() > before.0 {
-                    harvest.repeated(&parsed.repeated, context);
+                    harvest.odd(&parsed.repeated, parsed.loose, context);
                 }
                 if promises && before == (harvest.found.len(), harvest.broken.len()) {
                     harvest.broken(Reason::MalformedMetadata, format!("`{}` holds no session metadata", context.place));
@@ -125,7 +115,7 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
         }
     }
     // Lines of JSON, documents one after the other, text before or garbage behind, or broken JSON.
-    find(&text, brace, Dress { body: !structured, quoted: 0 }, context, harvest);
+    find(&text, brace, Dress { body: !structured, ..Dress::default() }, context, harvest);
     if before == (harvest.found.len(), harvest.broken.len()) && (promises || (structured && is_metadata_json(name))) {
         let reason = match lenient::parse(&text, brace, Dress::default(), context.max_depth) {
             Err((Fault::Depth, _)) => Reason::TooDeep,
@@ -145,6 +135,16 @@ fn is_metadata_json(name: &str) -> bool {
 /// How many keys that only session documents have occur in the text.
 fn signs(text: &[u8], profile: &Profile) -> usize {
     profile.signature.keys.iter().filter(|k| memmem::find(text, k.as_bytes()).is_some()).count()
+}
+
+/// The same for a file that can't be read, where they may be of two bytes a letter.
+pub(super) fn signs_of_any_width(bytes: &[u8], profile: &Profile) -> usize {
+    let keys = profile.signature.keys.iter();
+    keys.filter(|key| {
+        let wide: Vec<u8> = key.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        memmem::find(bytes, key.as_bytes()).is_some() || memmem::find(bytes, &wide).is_some()
+    })
+    .count()
 }
 
 fn explain(text: &str, at: usize, context: &Context<'_>) -> String {
@@ -190,7 +190,7 @@ pub(super) fn find(
         if let Some((_, reason, sentence)) = pending.take_if(|(reached, ..)| start >= *reached) {
             harvest.broken(reason, sentence);
         }
-        let dress = Dress { quoted: quote_depth(text, start), ..dress };
+        let dress = Dress { quoted: quote_depth(text, start), cut: dress.body && is_cut(text, start), ..dress };
         match lenient::parse(text, start, dress, context.max_depth) {
             Ok(parsed) => {
                 budget = budget.saturating_sub(parsed.end - start);
@@ -203,7 +203,7 @@ pub(super) fn find(
                 };
                 collect(parsed.value, place, 0, context, harvest);
                 if harvest.found.len() > before {
-                    harvest.repeated(&parsed.repeated, context);
+                    harvest.odd(&parsed.repeated, parsed.loose, context);
                     pending = None;
                     ranges.push(start..parsed.end);
                 }
@@ -239,15 +239,26 @@ pub(super) fn find(
 /// True if a key follows the brace: anything else is prose, style sheets or templates.
 fn opens_object(text: &str, brace: usize) -> bool {
     let rest = text.get(brace + 1..).unwrap_or("");
-    let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '>' || c == '\u{200b}');
-    rest.starts_with(['"', '“', '”', '„', '«', '»', '‟', '″', '＂'])
+    let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '>' | '|' | '\u{200b}'));
+    rest.starts_with(['"', '\'', '“', '”', '„', '«', '»', '‟', '″', '＂'])
 }
 
-/// How many `>` the line of this offset begins with.
+/// How many `>` or `|` the line of this offset begins with.
 fn quote_depth(text: &str, offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or("");
     let line = before.rsplit('\n').next().unwrap_or("");
-    line.bytes().take_while(|b| matches!(b, b'>' | b' ')).filter(|b| *b == b'>').count().min(16)
+    line.bytes().take_while(|b| matches!(b, b'>' | b'|' | b' ')).filter(|b| *b != b' ').count().min(16)
+}
+
+/// True if the lines from this offset on are cut at a fixed width, wherever that is in a word: three of the
+/// same length at least, and one ends within a word.
+fn is_cut(text: &str, offset: usize) -> bool {
+    let line_start = text.get(..offset).and_then(|t| t.rfind('\n')).map_or(0, |at| at + 1);
+    let mut lines = text.get(line_start..).unwrap_or("").split('\n').map(|l| l.trim_end_matches('\r'));
+    let Some(first) = lines.next().filter(|l| l.len() >= 40 && l.len() <= 1_000) else { return false };
+    let width = first.chars().count();
+    let alike = lines.by_ref().take(8).take_while(|l| l.chars().count() == width).count();
+    alike >= 2
 }
 
 /// Sessions in a value: itself, the items of a list, or what an envelope holds, JSON in strings included.
@@ -334,8 +345,12 @@ fn id_in_name(place: &str) -> Option<String> {
 }
 
 impl Harvest {
-    /// A key that occurs twice with two values: harmless for most, not for what names the record.
-    fn repeated(&mut self, keys: &[String], context: &Context<'_>) {
+    /// What is no proper JSON about a document that was read all the same. A key that occurs twice with two
+    /// values is harmless for most, not for what names the record.
+    fn odd(&mut self, keys: &[String], loose: bool, context: &Context<'_>) {
+        if loose {
+            self.notes.push(format!("{} is not strict JSON; it was read as what it seems to mean", context.place));
+        }
         for key in keys {
             let decides = matches!(context.profile.key(key), Some(Slot::OutTicketId | Slot::Id));
             if decides {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::Harvest;
 use super::block::Block;
+use crate::message::forward::begins_message;
 use crate::session::evidence::How;
 use crate::session::profile::{Label, Profile, Slot};
 
@@ -282,8 +283,7 @@ fn ends_message(line: &str) -> bool {
         || starts("=====")
         || starts("Begin forwarded message")
         || starts("Sent from my ")
-        || starts("From: ")
-        || starts("*From:")
+        || begins_message(line)
         || (starts("On ") && line.ends_with("wrote:"))
 }
 

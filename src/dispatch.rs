@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use crate::ledger::Ledger;
 use crate::ledger::{Attempt, Claimed, DeliveryState, Finished, Next};
 use crate::outcome::{Class, Outcome, Reason, Verdict};
-use crate::session::document;
-use crate::session::profile::Profile;
+use crate::session::Session;
+use crate::session::stored::Stored;
 
 mod target;
 
@@ -47,10 +47,8 @@ pub struct Dispatcher {
     pub ledger: Ledger,
     /// Where they go, by name.
     pub targets: BTreeMap<String, Arc<Target>>,
-    /// How documents are read, by contact-centre instance.
-    pub profiles: BTreeMap<String, Arc<Profile>>,
-    /// How documents of other instances are read.
-    pub default_profile: Arc<Profile>,
+    /// How documents are read again.
+    pub stored: Stored,
     /// How deliveries are tried.
     pub rules: Rules,
     /// Destinations that are held or being probed.
@@ -87,14 +85,8 @@ type Lanes = BTreeMap<String, Arc<Lane>>;
 
 impl Dispatcher {
     /// A dispatcher for these targets.
-    pub fn new(
-        ledger: Ledger,
-        targets: BTreeMap<String, Arc<Target>>,
-        profiles: BTreeMap<String, Arc<Profile>>,
-        default_profile: Arc<Profile>,
-        rules: Rules,
-    ) -> Self {
-        Self { ledger, targets, profiles, default_profile, rules, held: Mutex::default() }
+    pub fn new(ledger: Ledger, targets: BTreeMap<String, Arc<Target>>, stored: Stored, rules: Rules) -> Self {
+        Self { ledger, targets, stored, rules, held: Mutex::default() }
     }
 
     /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
@@ -285,16 +277,12 @@ impl Dispatcher {
         }
     }
 
-    fn session(&self, claimed: &Claimed) -> Result<crate::session::Session, Verdict> {
-        let profile = self.profiles.get(&claimed.key.instance).unwrap_or(&self.default_profile);
+    fn session(&self, claimed: &Claimed) -> Result<Session, Verdict> {
         let value = serde_json::from_str(&claimed.document)
             .map_err(|e| Verdict::new(Class::Dead, Reason::Internal, e.to_string()))?;
-        match document::read(&value, &claimed.key.instance, profile) {
-            Ok((session, _)) => Ok(session),
-            Err(_) => {
-                Err(Verdict::new(Class::Dead, Reason::Internal, "the stored document no longer reads as a session"))
-            }
-        }
+        self.stored.read(&claimed.key, &value).ok_or_else(|| {
+            Verdict::new(Class::Dead, Reason::Internal, "the stored document no longer reads as a session")
+        })
     }
 
     /// What follows from a verdict, and the reason to record.

@@ -7,7 +7,6 @@
 mod router;
 mod targets;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,13 +41,10 @@ impl Service {
     pub fn build(config: Config, ledger: Ledger) -> Result<Self, Diagnostics> {
         let key = key_of(&config)?;
         let targets = targets::build(&config, &key)?;
-        let profiles: BTreeMap<_, _> =
-            config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect();
         let router = Arc::new(Router::new(&config));
         let rules =
             Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
-        let default_profile = config.profile.clone();
-        let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, profiles, default_profile, rules));
+        let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, config.stored(), rules));
         Ok(Self { config, ledger, router, dispatcher, key })
     }
 

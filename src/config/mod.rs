@@ -25,6 +25,7 @@ use crate::message::Limits;
 use crate::record::route::Route;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
+use crate::session::stored::Stored;
 use crate::settings::{self, Parsed, Places};
 use crate::telemetry::Form;
 
@@ -135,6 +136,14 @@ pub struct Config {
     pub destinations: Vec<DestinationConfig>,
     /// Which go where.
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// How documents that the ledger keeps are read again.
+    pub fn stored(&self) -> Stored {
+        let profiles = self.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone()));
+        Stored::new(profiles, self.profile.clone())
+    }
 }
 
 /// The profile that is used where a source names none.

@@ -11,16 +11,15 @@ use crate::connector::Connector;
 use crate::ledger::{Leg, Planner};
 use crate::outcome::Reason;
 use crate::record::route::{Route, destinations};
-use crate::session::profile::Profile;
-use crate::session::{Session, SessionKey, document};
+use crate::session::stored::Stored;
+use crate::session::{Session, SessionKey};
 
 /// The routes of a configuration.
 pub struct Router {
     routes: Vec<Route>,
     names: Vec<String>,
     rules: BTreeMap<String, Rule>,
-    profiles: BTreeMap<String, Arc<Profile>>,
-    default_profile: Arc<Profile>,
+    stored: Stored,
 }
 
 /// What a destination says of record ids.
@@ -38,8 +37,7 @@ impl Router {
             routes: config.routes.clone(),
             names: config.destinations.iter().map(|d| d.name.clone()).collect(),
             rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
-            profiles: config.sources.iter().map(|s| (s.rules.instance.clone(), s.rules.profile.clone())).collect(),
-            default_profile: config.profile.clone(),
+            stored: config.stored(),
         }
     }
 
@@ -81,8 +79,7 @@ impl Planner for Router {
     }
 
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg> {
-        let profile = self.profiles.get(&key.instance).unwrap_or(&self.default_profile);
         // A merge of two documents that read as sessions reads as one.
-        document::read(document, &key.instance, profile).map(|(session, _)| self.legs_of(&session)).unwrap_or_default()
+        self.stored.read(key, document).map(|session| self.legs_of(&session)).unwrap_or_default()
     }
 }

@@ -10,6 +10,7 @@ pub mod extract;
 pub mod normalize;
 pub mod profile;
 pub mod redact;
+pub mod stored;
 pub mod time;
 pub mod version;
 

@@ -4,15 +4,14 @@
 //! `process` call the same function. `Intake::serve` reads what one source hands over, commits each batch
 //! with the source's position in one transaction, and only then answers the source.
 
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::digest::sha256;
 use crate::ledger::Ledger;
 use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
 use crate::message::automatic::{self, Automatic};
@@ -127,7 +126,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Pl
         source: source.to_owned(),
         input: received.input.clone(),
         message_id: reading.message_id,
-        raw_digest: digest(&raw),
+        raw_digest: sha256(&raw),
         raw,
         is_document,
         received_at: received.received_at.unwrap_or(now),
@@ -157,15 +156,6 @@ pub fn state_of(reason: Reason) -> MessageState {
         }
         _ => MessageState::Quarantined,
     }
-}
-
-/// SHA-256 of raw bytes, lower-case hexadecimal: what tells one message from another.
-pub fn digest(raw: &[u8]) -> String {
-    let hash = Sha256::digest(raw);
-    hash.iter().fold(String::with_capacity(64), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 /// Takes what one source hands over into the ledger.

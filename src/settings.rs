@@ -72,10 +72,16 @@ impl Places {
 
     /// Where the text of the string with this path begins: behind its opening quotes.
     pub fn text_offset(&self, path: &[&str]) -> usize {
-        let span = self.find(path).value.clone();
-        let text = self.file.text.get(span.clone()).unwrap_or("");
-        let quotes = if text.starts_with("\"\"\"") || text.starts_with("'''") { 3 } else { 1 };
-        span.start + quotes
+        let start = self.find(path).value.start;
+        let rest = self.file.text.get(start..).unwrap_or("");
+        for quotes in ["\"\"\"", "'''"] {
+            if let Some(inner) = rest.strip_prefix(quotes) {
+                // A line end right behind them is not part of the text.
+                let line_end = if inner.starts_with("\r\n") { 2 } else { usize::from(inner.starts_with('\n')) };
+                return start + 3 + line_end;
+            }
+        }
+        start + usize::from(rest.starts_with(['"', '\'']))
     }
 
     /// The keys of the table with this path, also those of entries that were left out.

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -45,6 +46,12 @@ fn build(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>,
         Err(_) => builder.with_root_certificates(RootCertStore::empty()),
     };
     Ok(Arc::new(config.with_no_client_auth()))
+}
+
+/// True for `localhost` and the loopback addresses: what never leaves this machine, and so may go without TLS. Asks
+/// no DNS.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The first error of type `T` in a chain, also inside an [`io::Error`], whose `source` skips what it wraps.

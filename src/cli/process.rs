@@ -13,18 +13,17 @@ use tokio::sync::mpsc;
 use super::progress::Progress;
 use super::{Context, Failure, Result, output, preview};
 use crate::config::Config;
+use crate::digest::sha256;
 use crate::intake::{self, Rules};
 use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
 use crate::message::mark::InstanceKey;
 use crate::record::route::Route;
 use crate::service::{Router, Service};
 use crate::session::evidence::Extraction;
-use crate::source::{Batch, Content, Inlet, Received, Settled, files};
+use crate::source::{BATCH_BYTES, BATCH_ITEMS, Batch, Content, Inlet, Received, Settled, files};
 
 /// The name under which the ledger knows what was processed by hand.
 const SOURCE: &str = "process";
-/// Commit so many messages together at most, or so many bytes.
-const BATCH: (usize, usize) = (64, 4 << 20);
 
 /// Take messages once through the whole path: extract, commit, deliver.
 ///
@@ -120,7 +119,7 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
     let intake = tokio::spawn(service.intake(SOURCE, Arc::new(rules(service.config()))).serve(from_source));
     let inlet = Inlet::new(SOURCE, to_intake);
     let (to_batches, mut from_files) =
-        mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH.0);
+        mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH_ITEMS);
     let max_bytes = service.config().limits.message_bytes;
     let named_paths = paths.clone();
     let reader = tokio::task::spawn_blocking(move || {
@@ -144,7 +143,7 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
                 return Err(Failure::Usage(sentence, "raise `message_bytes` in `[limits]`".to_owned()));
             }
             Some(Ok(received)) => {
-                let size = size(&received.content);
+                let size = received.content.len();
                 progress.add(size);
                 bytes += size;
                 items.push(named(received));
@@ -155,7 +154,7 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
             }
             None => {}
         }
-        if !items.is_empty() && (end || items.len() >= BATCH.0 || bytes >= BATCH.1) {
+        if !items.is_empty() && (end || items.len() >= BATCH_ITEMS || bytes >= BATCH_BYTES) {
             bytes = 0;
             let batch = Batch { items: std::mem::take(&mut items), position: None };
             for settled in inlet.hand_over(batch).await {
@@ -190,16 +189,9 @@ fn named(mut received: Received) -> Received {
             Content::Mail(bytes) | Content::Document(bytes) => bytes.clone(),
             Content::TooLarge(_) => bytes::Bytes::new(),
         };
-        received.input = format!("stdin-{}", intake::digest(&bytes).get(..16).unwrap_or_default());
+        received.input = format!("stdin-{}", sha256(&bytes).get(..16).unwrap_or_default());
     }
     received
-}
-
-fn size(content: &Content) -> usize {
-    match content {
-        Content::Mail(bytes) | Content::Document(bytes) => bytes.len(),
-        Content::TooLarge(_) => 0,
-    }
 }
 
 /// Says what became of it; not all well if something was not delivered or was quarantined.
@@ -250,7 +242,7 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
                 continue;
             }
         };
-        progress.add(size(&received.content));
+        progress.add(received.content.len());
         match intake::read_safely(&received, &rules).extraction {
             Extraction::Sessions(found) => {
                 for found in &found {

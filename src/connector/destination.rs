@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::{Chosen, Credential};
 use super::http::Response;
-use super::load::{compile_inline, text_offset};
+use super::load::compile_inline;
 use super::manifest::{Setting, SettingKind, Transport};
 use super::plan::Prepared;
 use super::reply::{self, Statuses, status_range};
@@ -450,8 +450,7 @@ impl Reader<'_> {
         for (name, template) in values.get("values").and_then(Value::as_object).into_iter().flatten() {
             match template.as_str() {
                 Some(text) => {
-                    let start = self.places.span(&self.path(&["values", name])).start;
-                    let offset = text_offset(self.places.file(), start);
+                    let offset = self.places.text_offset(&self.path(&["values", name]));
                     own.push(OwnValue { name: name.clone(), template: text.to_owned(), offset });
                 }
                 None => {

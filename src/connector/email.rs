@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::destination::Destination;
 use super::plan::{Inputs, Prelude, prepare};
 use super::request::template_failed;
+use crate::digest::hex;
 use crate::message::mark::{FIELD, InstanceKey};
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Inline};
@@ -295,7 +296,7 @@ fn digest(content: &Content) -> String {
     let (name, json) = content.attachment.as_ref().map_or(("", ""), |(n, j)| (n, j));
     part(name);
     part(json);
-    super::hex(hash)
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

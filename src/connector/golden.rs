@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::email::{self, OutgoingMail};
 use super::http::{Request, Response};
@@ -21,6 +20,7 @@ use super::manifest::Transport;
 use super::plan::{Inputs, Next, Report, Run, preview};
 use super::{Connector, Destination};
 use crate::diagnostic::{Diagnostics, SourceFile};
+use crate::digest::sha256;
 use crate::folder::Folder;
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
@@ -146,7 +146,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
     let document = Value::Object(document(connector, case)?);
     let session = read(&document).map_err(|e| format!("`session` is no session: {e}"))?;
     let text = document.to_string();
-    let digest = super::hex(Sha256::new_with_prefix(text.as_bytes()));
+    let digest = sha256(text.as_bytes());
     let destination = destination(connector, file, case).map_err(|faults| faults.render())?;
     let record = case.record.clone().or_else(|| session.record_id.clone()).or_else(|| session.out_ticket_id.clone());
     let mut inputs = Inputs {

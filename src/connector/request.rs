@@ -13,6 +13,7 @@ use super::http::{Body, Request};
 use super::manifest::Artifact;
 use super::step::{self, PartContent, Payload, Slot, Step};
 use super::url;
+use crate::digest::hex;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, RenderFault};
 
@@ -238,5 +239,5 @@ pub(crate) fn digest(request: &Request, depends_on: &[String]) -> String {
     for digest in depends_on {
         part(digest.as_bytes());
     }
-    super::hex(hash)
+    hex(&hash.finalize())
 }

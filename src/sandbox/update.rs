@@ -3,12 +3,12 @@
 //! Strict, as a CRM should be and many are not: an unknown key or a value of the wrong kind refuses the whole
 //! update and is named, so that a mistake in a template shows at the first try.
 
+use crate::digest::sha256;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 /// One change to a ticket.
 #[derive(Debug, Clone, Default)]
@@ -48,14 +48,9 @@ pub struct NewAttachment {
 impl NewAttachment {
     /// A file, with its digest.
     pub fn new(name: String, content_type: String, content: Bytes) -> Self {
-        let sha256 = hex(&Sha256::digest(&content));
+        let sha256 = sha256(&content);
         Self { name, content_type, content, sha256 }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| DIGITS.get(usize::from(d))).collect()
 }
 
 /// Why a body is not an update; serialises to the answer's body.

@@ -13,10 +13,11 @@ pub mod http;
 pub mod smtp;
 pub mod storage;
 
-/// True for `localhost` and the loopback addresses: what never leaves this machine.
+use crate::tls;
+
+/// As `tls::is_loopback`, also for an address in brackets, as URLs have it.
 fn is_loopback(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    tls::is_loopback(host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host))
 }
 
 /// A length of time in a configuration file: seconds, fractions allowed, more than none and at most a day.

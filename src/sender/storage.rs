@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::outcome::{Class, Reason, Verdict};
 
 /// The longest relative path, in bytes; Linux takes 4096 with the folder's own.
@@ -172,8 +173,7 @@ fn store(folder: &Path, target: &Path, bytes: &[u8]) -> io::Result<Stored> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     // A name that depends on the target alone, so that what a crash leaves is overwritten by the next try.
-    let digest = Sha256::digest(name.as_encoded_bytes());
-    let short: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let short = hex(Sha256::digest(name.as_encoded_bytes()).get(..8).unwrap_or_default());
     let temporary = parent.join(format!("{TEMPORARY}{short}.part"));
     let written = write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, target));
     if let Err(error) = written {

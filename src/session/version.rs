@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Time;
 use super::document::is_filled;
+use crate::digest::hex;
 
 /// SHA-256 over the canonical JSON of a document (keys sorted, no blanks) without its top-level
 /// `updated_at`: the first 32 characters in lower-case hexadecimal.
@@ -18,14 +19,7 @@ pub fn digest(document: &Value) -> String {
     // The hash takes its time per call: one call for the whole text.
     let mut text = Vec::with_capacity(8 << 10);
     write(&mut text, document, true);
-    let bytes = Sha256::digest(&text);
-    let mut out = String::with_capacity(32);
-    for byte in bytes.iter().take(16) {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-    }
-    out
+    hex(Sha256::digest(&text).get(..16).unwrap_or_default())
 }
 
 fn write(text: &mut Vec<u8>, value: &Value, top: bool) {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
 use super::{BATCH_BYTES, BATCH_ITEMS, Batch, Envelope, Fault, Inlet, Position, Received, Settled, Source, Start};
+use crate::digest::hex;
 
 /// A source of kind `mbox`: a spool file that a mail server appends to. It is only read, never changed;
 /// if it is emptied or written anew, it is read from the start again.
@@ -91,7 +92,7 @@ fn digest_before(file: &mut File, offset: u64) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(1024);
     file.seek(SeekFrom::Start(start))?;
     file.take(offset - start).read_to_end(&mut bytes)?;
-    Ok(super::hex(Sha256::digest(&bytes).get(..16).unwrap_or_default()))
+    Ok(hex(Sha256::digest(&bytes).get(..16).unwrap_or_default()))
 }
 
 /// A batch from the file, with the mark after it.

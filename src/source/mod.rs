@@ -16,7 +16,7 @@ mod start;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -282,14 +282,6 @@ fn file_fault(step: &'static str, path: &Path, error: &io::Error) -> Fault {
         _ => Reason::Unavailable,
     };
     Fault { reason, step, detail: format!("`{}`: {error}", path.display()) }
-}
-
-/// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

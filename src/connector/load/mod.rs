@@ -18,7 +18,7 @@ use super::manifest::{Auth, Effect, Manifest, Setting, SettingKind, Transport};
 use super::reply::{Statuses, status_range};
 use super::step::Slot;
 use super::{Connector, whole};
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
+use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 use crate::folder::Folder;
 use crate::record::{Inline, Kind, Place, Shape, Templates};
 use crate::settings::{self, Parsed, Places};
@@ -452,19 +452,7 @@ pub(super) fn compile_inline(
     place: Place,
     shape: &Shape,
 ) -> Result<Inline, Diagnostics> {
-    Inline::compile(text, places.file(), text_offset(places.file(), places.span(at).start), place, shape)
-}
-
-/// Where the text of a TOML string begins: after its quotes.
-pub(super) fn text_offset(file: &SourceFile, start: usize) -> usize {
-    let rest = file.text.get(start..).unwrap_or("");
-    for quotes in ["\"\"\"", "'''"] {
-        if let Some(inner) = rest.strip_prefix(quotes) {
-            let line_end = if inner.starts_with("\r\n") { 2 } else { usize::from(inner.starts_with('\n')) };
-            return start + 3 + line_end;
-        }
-    }
-    start + usize::from(rest.starts_with(['"', '\'']))
+    Inline::compile(text, places.file(), places.text_offset(at), place, shape)
 }
 
 fn is_token(name: &str) -> bool {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::connector::Destination;
+use crate::diagnostic::SourceFile;
 
 fn folder(files: &[(&str, &str)]) -> Folder {
     let files = files.iter().map(|(n, t)| ((*n).to_owned(), SourceFile::new(format!("toy/{n}"), *t)));

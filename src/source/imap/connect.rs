@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Capabilities, Connection, said, silence};
-use super::settings::{Settings, Tls, is_loopback};
+use super::settings::{Settings, Tls};
 use super::wire::{Duplex, Wire};
 use crate::outcome::Reason;
 use crate::source::{Fault, tls};
+use crate::tls::is_loopback;
 
 /// No greeting, capability or STARTTLS answer is longer.
 const LONGEST_LINE: usize = 16 << 10;

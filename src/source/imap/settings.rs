@@ -1,6 +1,5 @@
 //! What an operator may say about an `imap` source, with defaults and the faults that only the whole shows.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use crate::secret::Secret;
 use crate::source::Start;
+use crate::tls::is_loopback;
 
 /// The largest `max_bytes`: the client library holds a message whole and takes no more than 512 MiB.
 const LARGEST: u64 = 384 << 20;
@@ -168,11 +168,6 @@ impl Settings {
         let seconds = u64::from(self.poll_seconds);
         Duration::from_secs(if told_by_server { (seconds * 5).min(300) } else { seconds })
     }
-}
-
-/// Whether a host is this machine without asking the DNS.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

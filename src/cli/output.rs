@@ -124,7 +124,12 @@ pub(super) fn time(at: Timestamp) -> String {
 /// Replaces what a terminal could take for a command.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(is_harmful) { text.replace(is_harmful, "\u{fffd}").into() } else { text.into() }
+    // Bytes first: of UTF-8, control characters begin with one of these.
+    let may_be_harmful = |b: &u8| (*b < 0x20 && *b != b'\n' && *b != b'\t') || *b == 0x7f || *b == 0xc2;
+    if !text.as_bytes().iter().any(may_be_harmful) {
+        return text.into();
+    }
+    text.replace(is_harmful, "\u{fffd}").into()
 }
 
 #[cfg(test)]
@@ -134,5 +139,6 @@ mod tests {
     #[test]
     fn escape_sequences_of_strangers_are_made_harmless() {
         assert_eq!(harmless("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\nc");
+        assert_eq!(harmless("\u{7f}\u{9b}é\t"), "\u{fffd}\u{fffd}é\t");
     }
 }

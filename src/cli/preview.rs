@@ -11,8 +11,10 @@ use crate::config::Config;
 use crate::connector::Inputs;
 use crate::dispatch::{self, Preview};
 use crate::ledger::Leg;
+use crate::message::lossy;
 use crate::outcome::Verdict;
 use crate::session::evidence::Found;
+use crate::session::version::text_of;
 
 /// Prints what one found session would send to one destination.
 pub(super) fn print(
@@ -26,7 +28,7 @@ pub(super) fn print(
 ) -> Result {
     let Some(destination) = config.destinations.iter().find(|d| d.name == leg.destination) else { return Ok(()) };
     // As the ledger keeps it, and so as it is sent.
-    let document = found.document.to_string();
+    let document = text_of(&found.document);
     let inputs = Inputs {
         session: &found.session,
         document: &document,
@@ -73,7 +75,7 @@ pub(super) fn print(
                 }
                 if let Some(body) = request.body {
                     writeln!(out, "Content-Type: {}\n", body.content_type)?;
-                    out.write_all(harmless(&String::from_utf8_lossy(&body.bytes)).as_bytes())?;
+                    out.write_all(harmless(&lossy(&body.bytes)).as_bytes())?;
                     writeln!(out)?;
                 }
                 writeln!(out)?;
@@ -84,7 +86,7 @@ pub(super) fn print(
             for to in &mail.to {
                 writeln!(out, "RCPT TO:<{to}>")?;
             }
-            writeln!(out, "\n{}", harmless(&String::from_utf8_lossy(&mail.bytes).replace('\r', "")))?;
+            writeln!(out, "\n{}", harmless(&lossy(&mail.bytes).replace('\r', "")))?;
         }
         Ok(Preview::File(path, text)) => writeln!(out, "file {}\n\n{}\n", path.display(), harmless(&text))?,
         Err((reason, detail)) => writeln!(out, "nothing is sent: {detail} ({reason})\n")?,
@@ -100,7 +102,7 @@ fn of_preview(preview: &Preview) -> Value {
                 .map(|p| {
                     let body = p.request.body.as_ref().map(|b| match serde_json::from_slice::<Value>(&b.bytes) {
                         Ok(json) => json,
-                        Err(_) => String::from_utf8_lossy(&b.bytes).into(),
+                        Err(_) => lossy(&b.bytes).into(),
                     });
                     let content_type = p.request.body.as_ref().map(|b| b.content_type.as_str());
                     let headers: Vec<Value> = p.request.headers.iter().map(|(n, v)| json!([n, v])).collect();
@@ -110,7 +112,7 @@ fn of_preview(preview: &Preview) -> Value {
             json!({ "requests": requests })
         }
         Preview::Mail(mail) => {
-            json!({ "mail": { "from": mail.from, "to": mail.to, "message_id": mail.message_id, "raw": String::from_utf8_lossy(&mail.bytes) } })
+            json!({ "mail": { "from": mail.from, "to": mail.to, "message_id": mail.message_id, "raw": lossy(&mail.bytes) } })
         }
         Preview::File(path, text) => json!({ "file": { "path": path, "content": text } }),
     }

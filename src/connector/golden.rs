@@ -25,6 +25,7 @@ use crate::folder::Folder;
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::session::Session;
+use crate::session::version::text_of;
 use crate::settings;
 
 /// Makes a session of a vendor document; the error says why it is none.
@@ -145,7 +146,7 @@ struct Played {
 fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSession<'_>) -> Result<Played, String> {
     let document = Value::Object(document(connector, case)?);
     let session = read(&document).map_err(|e| format!("`session` is no session: {e}"))?;
-    let text = document.to_string();
+    let text = text_of(&document);
     let digest = sha256(text.as_bytes());
     let destination = destination(connector, file, case).map_err(|faults| faults.render())?;
     let record = case.record.clone().or_else(|| session.record_id.clone()).or_else(|| session.out_ticket_id.clone());

@@ -2,12 +2,13 @@
 //! document into a file, and says what became of it. `preview` shows the same without sending.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::connector::http::{Exchange, Request};
 use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
@@ -142,6 +143,7 @@ const FRESH: Duration = Duration::from_secs(60);
 /// The headers that authorise requests, as last read from where they come from.
 #[derive(Default)]
 pub struct Keys {
+    /// Held while they are read, so that those who need them together read once.
     read: Mutex<Option<(Instant, Headers)>>,
 }
 
@@ -154,7 +156,8 @@ impl Keys {
         if !request.with_credentials {
             return Ok(Headers::new());
         }
-        if let Some((at, headers)) = &*self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut read = self.read.lock().await;
+        if let Some((at, headers)) = &*read
             && at.elapsed() < FRESH
         {
             return Ok(headers.clone());
@@ -164,13 +167,13 @@ impl Keys {
         let credential = revealed.unwrap_or_else(|_| Err("reading it was broken off".to_owned()));
         let credential = credential.map_err(|detail| Verdict::new(Class::Pause, Reason::Unauthorized, detail))?;
         let headers: Headers = credential.into_iter().map(|c| (c.name, c.value)).collect();
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), headers.clone()));
+        *read = Some((Instant::now(), headers.clone()));
         Ok(headers)
     }
 
     /// They were refused: read anew before the next request.
-    fn forget(&self) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    async fn forget(&self) {
+        *self.read.lock().await = None;
     }
 }
 
@@ -195,7 +198,7 @@ async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inp
                     Err(verdict) => run.failed(verdict),
                 };
                 if verdict.reason == Reason::Unauthorized {
-                    keys.forget();
+                    keys.forget().await;
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
-use crate::session::version;
+use crate::session::version::{self, text_of};
 
 /// How long a delivery waits for its record id, in milliseconds: 72 hours.
 pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;
@@ -90,8 +90,8 @@ impl Texts {
         };
         let evidence: Map<String, Value> = session.evidence.iter().map(place).collect();
         Self {
-            document: session.document.to_string(),
-            evidence: Value::Object(evidence).to_string(),
+            document: text_of(&session.document),
+            evidence: text_of(&Value::Object(evidence)),
             warnings: Value::from(session.warnings.as_slice()).to_string(),
         }
     }
@@ -261,7 +261,7 @@ impl Intake<'_> {
                 if digest == known.digest {
                     (known.id, known.version, Standing::Duplicate, 0)
                 } else {
-                    let text = merged.to_string();
+                    let text = text_of(&merged);
                     let legs = self.planner.legs(&new.key, &merged);
                     let content = (Standing::Supplement, digest.as_str(), text.as_str(), legs.as_slice());
                     let taken = self.take_over(message, new, updated_us, &known, content)?;

@@ -22,7 +22,7 @@
 mod words;
 
 use super::mark::{self, InstanceKey};
-use super::{Field, Kind, Message, Part};
+use super::{Field, Kind, Message, Part, lossy};
 use crate::outcome::Reason;
 
 /// `Received` fields of a mail that may still be on a straight way.
@@ -168,7 +168,7 @@ impl Signs {
                     self.precedence = Some(word);
                 }
             }
-            _ if name == mark::FIELD.to_ascii_lowercase() => {
+            _ if name.eq_ignore_ascii_case(mark::FIELD) => {
                 let is_own = || own.is_some_and(|key| key.made(&field.unfolded()));
                 if self.own_marks < 2 && is_own() {
                     self.own_marks += 1;
@@ -287,7 +287,7 @@ fn token(value: &str) -> String {
 /// The first words of a body; of HTML, those that are shown.
 fn beginning(part: &Part<'_>) -> String {
     let text = part.content.get(..BEGINNING).unwrap_or(&part.content);
-    let text = String::from_utf8_lossy(text);
+    let text = lossy(text);
     if part.kind == Kind::Text {
         return simple(&text);
     }
@@ -306,6 +306,10 @@ fn simple(text: &str) -> String {
     for word in text.split(|c: char| c.is_whitespace() || c == '\u{feff}').filter(|w| !w.is_empty()) {
         if !out.is_empty() {
             out.push(' ');
+        }
+        if word.is_ascii() {
+            out.extend(word.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+            continue;
         }
         out.extend(word.chars().map(|c| if matches!(c, '’' | '‘') { '\'' } else { c }).flat_map(char::to_lowercase));
     }

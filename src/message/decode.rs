@@ -1,11 +1,13 @@
 //! A part's body as sent → its bytes (RFC 2045 section 6), and text in any charset → UTF-8.
 //!
-//! Base64 and the charsets are mail-parser's. Both decoders are lenient, as mail in the wild asks for:
+//! Charsets and untidy base64 are mail-parser's. Both decoders are lenient, as mail in the wild asks for:
 //! what can't be decoded is left as it is or out, and told by a flag. Bytes that need no decoding are
 //! borrowed, never copied.
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::charsets::map::charset_decoder;
 use memchr::memchr;
@@ -41,7 +43,7 @@ impl Encoding {
     pub(super) fn decode(self, body: &[u8]) -> (Cow<'_, [u8]>, bool) {
         match self {
             Self::Identity => (Cow::Borrowed(body), true),
-            Self::Base64 => match base64_decode(body) {
+            Self::Base64 => match tidy_base64(body).or_else(|| base64_decode(body)) {
                 Some(decoded) => (Cow::Owned(decoded), true),
                 None => (Cow::Owned(lenient_base64(body)), false),
             },
@@ -51,6 +53,19 @@ impl Encoding {
             }
         }
     }
+}
+
+/// What has nothing but line breaks between its letters, as mailers write it: twice as fast as looking at
+/// each character. `None` for all else.
+fn tidy_base64(body: &[u8]) -> Option<Vec<u8>> {
+    let mut letters = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at_checked(memchr(b'\n', rest).map_or(rest.len(), |at| at + 1))?;
+        letters.extend_from_slice(line.trim_ascii_end());
+        rest = tail;
+    }
+    BASE64_STANDARD.decode(&letters).ok()
 }
 
 /// RFC 2045 section 6.8: characters outside the alphabet are ignored. What follows the padding, such as a
@@ -185,6 +200,8 @@ mod tests {
     #[test]
     fn base64_survives_stray_characters_and_a_footer_after_the_padding() {
         assert_eq!(Encoding::Base64.decode(b"eyJh\r\nIjox\r\nfQ==\r\n").0.as_ref(), b"{\"a\":1}");
+        assert_eq!(tidy_base64(b"eyJ\r\nhIjox\nfQ==").as_deref(), Some(b"{\"a\":1}".as_slice()));
+        assert_eq!(tidy_base64(b"eyJh\nfQ==\neyJh"), None);
         let (decoded, clean) = Encoding::Base64.decode(b"eyJh!Ijox\r\nfQ==\r\n____\r\nlist: footer\r\n");
         assert_eq!((decoded.as_ref(), clean), (b"{\"a\":1}".as_slice(), false));
     }

@@ -47,69 +47,60 @@ pub fn read_traced(
     hint: Option<Channel>,
 ) -> Result<Reading, NotASession> {
     let Value::Object(object) = document else { return Err(NotASession { is_near: None }) };
-    let mut reader = Reader::new(object, profile);
-    let id = reader.recognise(object)?;
-    Ok(reader.session(object, id, instance, hint))
+    let mut rest = Vec::new();
+    let slots = Slots::of(object, profile, |key, value| rest.push((key, value)));
+    let id = slots.recognise(object, profile)?;
+    let (raw, warnings, from) = (Map::new(), Vec::new(), Vec::with_capacity(40));
+    Ok(Reader { profile, slots, rest, raw, warnings, from }.session(object, id, instance, hint))
 }
 
 /// True if the object looks like a session, broken or not: cheap, for walks through envelopes.
 pub fn looks_like_session(object: &Map<String, Value>, profile: &Profile) -> bool {
-    let mut reader = Reader::new(object, profile);
-    !matches!(reader.recognise(object), Err(NotASession { is_near: None }))
+    let slots = Slots::of(object, profile, |_, _| {});
+    !matches!(slots.recognise(object, profile), Err(NotASession { is_near: None }))
 }
 
-/// One document on its way to a session.
-struct Reader<'d> {
-    profile: &'d Profile,
-    slots: [Option<(&'d str, &'d Value)>; Slot::ALL.len()],
-    rest: Vec<(&'d str, &'d Value)>,
-    raw: Map<String, Value>,
-    warnings: Vec<String>,
-    from: Vec<(&'static str, String)>,
-}
+/// The values of a document by the fields of a session, each with its key.
+struct Slots<'d>([Option<(&'d str, &'d Value)>; Slot::ALL.len()]);
 
-impl<'d> Reader<'d> {
-    fn new(object: &'d Map<String, Value>, profile: &'d Profile) -> Self {
-        let mut slots: [Option<(&str, &Value)>; Slot::ALL.len()] = [None; Slot::ALL.len()];
-        let mut rest = Vec::new();
+impl<'d> Slots<'d> {
+    /// Sorts a document's values; `rest` gets those that are no field's, or a second one's.
+    fn of(object: &'d Map<String, Value>, profile: &Profile, mut rest: impl FnMut(&'d str, &'d Value)) -> Self {
+        let mut slots = [None; Slot::ALL.len()];
         for (key, value) in object {
             match profile.key(key).and_then(|slot| slots.get_mut(slot as usize)) {
                 Some(place) => match place {
-                    None => *place = Some((key, value)),
+                    None => *place = Some((key.as_str(), value)),
                     // Two keys for one field: what is filled counts, the other is kept.
                     Some((_, held)) if !is_filled(held) && is_filled(value) => *place = Some((key, value)),
-                    Some((_, held)) if *held != value && is_filled(value) => rest.push((key.as_str(), value)),
+                    Some((_, held)) if *held != value && is_filled(value) => rest(key, value),
                     Some(_) => {}
                 },
-                None => rest.push((key.as_str(), value)),
+                None => rest(key, value),
             }
         }
-        Self { profile, slots, rest, raw: Map::new(), warnings: Vec::new(), from: Vec::with_capacity(40) }
+        Self(slots)
     }
 
-    fn slot(&self, slot: Slot) -> Option<(&'d str, &'d Value)> {
-        self.slots.get(slot as usize).copied().flatten()
-    }
-
-    fn filled(&self, slot: Slot) -> Option<(&'d str, &'d Value)> {
-        self.slot(slot).filter(|(_, v)| is_filled(v))
+    fn get(&self, slot: Slot) -> Option<(&'d str, &'d Value)> {
+        self.0.get(slot as usize).copied().flatten()
     }
 
     /// The id, if this is a session.
-    fn recognise(&mut self, object: &Map<String, Value>) -> Result<String, NotASession> {
+    fn recognise(&self, object: &Map<String, Value>, profile: &Profile) -> Result<String, NotASession> {
         let not = |is_near| Err(NotASession { is_near });
-        let mut signs = Slot::ALL.iter().filter(|s| self.profile.is_signature(**s) && self.slot(**s).is_some()).count();
-        if let Some((_, Value::String(word))) = self.slot(Slot::SessionType)
-            && self.profile.session_type(word).is_some()
+        let mut signs = Slot::ALL.iter().filter(|s| profile.is_signature(**s) && self.get(**s).is_some()).count();
+        if let Some((_, Value::String(word))) = self.get(Slot::SessionType)
+            && profile.session_type(word).is_some()
         {
             signs += 1;
         }
-        let foreign = self.profile.signature.foreign.iter().any(|k| object.contains_key(k));
+        let foreign = profile.signature.foreign.iter().any(|k| object.contains_key(k));
         if signs == 0 || (foreign && signs < 3) {
             return not(None);
         }
-        let known = self.slots.iter().flatten().count();
-        let id = self.slot(Slot::Id);
+        let known = self.0.iter().flatten().count();
+        let id = self.get(Slot::Id);
         match id.and_then(|(_, v)| normalize::digits(v)) {
             Some(id) if known >= 3 => Ok(id),
             Some(_) => not(None),
@@ -120,6 +111,26 @@ impl<'d> Reader<'d> {
                 Some(_) => "`id` is not a whole number".to_owned(),
             })),
         }
+    }
+}
+
+/// One document on its way to a session.
+struct Reader<'d> {
+    profile: &'d Profile,
+    slots: Slots<'d>,
+    rest: Vec<(&'d str, &'d Value)>,
+    raw: Map<String, Value>,
+    warnings: Vec<String>,
+    from: Vec<(&'static str, String)>,
+}
+
+impl<'d> Reader<'d> {
+    fn slot(&self, slot: Slot) -> Option<(&'d str, &'d Value)> {
+        self.slots.get(slot)
+    }
+
+    fn filled(&self, slot: Slot) -> Option<(&'d str, &'d Value)> {
+        self.slot(slot).filter(|(_, v)| is_filled(v))
     }
 
     fn session(mut self, object: &Map<String, Value>, id: String, instance: &str, hint: Option<Channel>) -> Reading {
@@ -364,7 +375,7 @@ impl<'d> Reader<'d> {
         self.from.push(("session_type", key.to_owned()));
         self.from.push(("session_type_label", key.to_owned()));
         // The older fields repeat the type; they are kept where they say something else.
-        let label = self.slots.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| *v);
+        let label = self.slots.0.iter().flatten().find(|(k, _)| *k == key).map(|(_, v)| *v);
         for slot in [Slot::SessionType, Slot::CallType, Slot::ChatType] {
             if let Some((other, value)) = self.filled(slot)
                 && Some(value) != label

@@ -219,17 +219,20 @@ pub struct Profile {
     index: Index,
 }
 
+/// By a folded word. The words are the profile's, so no stranger chooses what collides.
+type Table<T> = HashMap<String, T, foldhash::fast::FixedState>;
+
 /// Everything that is looked up per message, folded once.
 #[derive(Debug, Clone, Default)]
 struct Index {
-    keys: HashMap<String, Slot>,
-    folded_keys: HashMap<String, Slot>,
-    labels: HashMap<String, Label>,
+    keys: Table<Slot>,
+    folded_keys: Table<Slot>,
+    labels: Table<Label>,
     longest_label: usize,
-    types: HashMap<String, usize>,
-    statuses: HashMap<String, String>,
+    types: Table<usize>,
+    statuses: Table<String>,
     codes: HashMap<i64, String>,
-    permissions: HashMap<String, &'static str>,
+    permissions: Table<&'static str>,
     none: Vec<String>,
     signature: Vec<bool>,
 }

@@ -58,6 +58,12 @@ fn scalar(text: &mut Vec<u8>, value: &impl serde::Serialize) {
     let _ = serde_json::to_writer(text, value);
 }
 
+/// The text of a document, as the ledger keeps it and CRMs get it.
+pub fn text_of(document: &Value) -> String {
+    // Never fails for a `Value`; `to_string` would go through the formatter, at twice the cost.
+    serde_json::to_string(document).unwrap_or_else(|_| document.to_string())
+}
+
 /// How a document that comes in stands to the newest one that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {

@@ -39,7 +39,7 @@ pub use start::Start;
 pub(crate) const BATCH_ITEMS: usize = 64;
 
 /// The size of a batch at which no item is added: one larger item goes alone.
-pub(crate) const BATCH_BYTES: usize = 2 << 20;
+pub(crate) const BATCH_BYTES: usize = 1 << 20;
 
 /// The kinds of sources, with the settings of each: `kind = "…"` in the configuration.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -8,7 +8,10 @@ use super::Args;
 use crate::record::escape;
 
 fn change(args: &Args<'_>, f: impl FnOnce(&str) -> String) -> Result<Value, String> {
-    Ok(args.text(0)?.map_or(Value::Null, |text| f(&text).into()))
+    match args.get(0) {
+        Value::String(text) => Ok(f(text).into()), // which may be a whole document
+        _ => Ok(args.text(0)?.map_or(Value::Null, |text| f(&text).into())),
+    }
 }
 
 /// At most so many characters; where it is cut it ends with `mark` (`…`), which counts.

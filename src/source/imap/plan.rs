@@ -273,15 +273,15 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_by_bytes_and_a_large_message_goes_alone() {
-        let mut plan = Plan::new(cursor(1), 9, false, 10 << 20);
+        let unit = (BATCH_BYTES / 4) as u32;
+        let mut plan = Plan::new(cursor(1), 9, false, 20 * u64::from(unit));
         plan.next_listing(6);
-        let unit = 1 << 19;
         let sizes = [3 * unit, unit, unit, 9 * unit, 22 * unit, 1000];
         plan.listed(sizes.iter().zip(1..).map(|(size, uid)| message(uid, *size)).collect(), 6);
         let suspects = Suspects::default();
         let batches: Vec<_> = std::iter::from_fn(|| Some(plan.take(&suspects)).filter(|b| !b.is_empty())).collect();
         assert_eq!(batches.iter().map(|b| uids(b)).collect::<Vec<_>>(), [vec![1, 2], vec![3], vec![4], vec![5, 6]]);
-        assert!(matches!(batches[3][0], Next::TooLarge(_, bytes) if bytes == 11 << 20));
+        assert!(matches!(batches[3][0], Next::TooLarge(_, bytes) if bytes == 22 * u64::from(unit)));
     }
 
     #[test]

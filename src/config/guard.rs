@@ -22,13 +22,13 @@ pub struct LimitsTable {
     /// Messages in messages. 16 if not set.
     #[schemars(range(min = 1, max = 60))]
     pub nesting: u64,
-    /// All decoded parts together, in bytes. 104857600 if not set.
+    /// All decoded parts together, in bytes. 67108864 if not set.
     #[schemars(range(min = 1024, max = 4294967296_u64))]
     pub decoded_bytes: u64,
     /// Levels of a JSON document. 64 if not set.
     #[schemars(range(min = 8, max = 512))]
     pub json_depth: u64,
-    /// The largest JSON document, in bytes. 16777216 if not set.
+    /// The largest JSON document, in bytes. 8388608 if not set.
     #[schemars(range(min = 1024, max = 268435456))]
     pub json_bytes: u64,
     /// How long one message may be read, in seconds. It is refused then, and the next ones go on. 30 if not set.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rusqlite::blob::ZeroBlob;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
@@ -22,6 +23,9 @@ use crate::session::version;
 
 /// How long a delivery waits for its record id, in milliseconds: 72 hours.
 pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;
+
+/// Raw bytes that go into the ledger as one value.
+const WRITTEN_AT_ONCE: usize = 4 << 20;
 
 impl Ledger {
     /// Commits a batch of messages and where the source now stands, all or nothing. One answer per message,
@@ -174,11 +178,25 @@ impl Intake<'_> {
             return self.known(message);
         }
         let id = self.tx.sql.last_insert_rowid();
-        self.tx
-            .sql
-            .prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
-            .execute(params![id, &message.raw[..]])?;
+        self.raw(id, &message.raw)?;
         self.sessions(id, incoming)
+    }
+
+    /// Writes the raw bytes. SQLite holds a bound value twice more until the row is written, so large ones are
+    /// written into their place.
+    fn raw(&self, message: i64, raw: &[u8]) -> Result<(), Fault> {
+        let sql = self.tx.sql;
+        if raw.len() <= WRITTEN_AT_ONCE {
+            sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?.execute(params![message, raw])?;
+            return Ok(());
+        }
+        sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
+            .execute(params![message, ZeroBlob(raw.len() as u64)])?;
+        let mut place = sql.blob_open("main", "raws", "bytes", message, false)?;
+        for (piece, at) in raw.chunks(WRITTEN_AT_ONCE).zip((0..).step_by(WRITTEN_AT_ONCE)) {
+            place.write_at(piece, at)?;
+        }
+        Ok(place.close()?)
     }
 
     fn known(&self, message: &NewMessage) -> Result<Accepted, Fault> {

@@ -45,9 +45,9 @@ impl Default for Limits {
             header_bytes: 256 << 10,
             parts: 1_000,
             nesting: 16,
-            decoded_bytes: 100 << 20,
+            decoded_bytes: 64 << 20,
             json_depth: 64,
-            json_bytes: 16 << 20,
+            json_bytes: 8 << 20,
             message_seconds: 30,
         }
     }

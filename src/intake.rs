@@ -411,4 +411,54 @@ mod tests {
             assert_eq!(empty.state, MessageState::Ignored, "{fields}");
         }
     }
+
+    /// Stops at the sessions of mails that say so, until it is let go.
+    struct Stuck(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Planner for Stuck {
+        fn legs_of(&self, session: &crate::session::Session) -> Vec<crate::ledger::Leg> {
+            if session.session_key().id == "666" {
+                let _ = self.0.lock().map(|held| held.recv());
+            }
+            Vec::new()
+        }
+
+        fn legs(&self, _: &crate::session::SessionKey, _: &serde_json::Value) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_takes_too_long_is_refused_and_those_behind_it_go_on() {
+        let (let_go, held) = std::sync::mpsc::channel();
+        let folder = tempfile::tempdir().expect("a folder");
+        let rules = Rules {
+            instance: "default".to_owned(),
+            profile: Arc::new(Profile::builtin().clone()),
+            limits: Limits { message_seconds: 1, ..Limits::default() },
+            privacy: Arc::new(Redaction::default()),
+            own: None,
+        };
+        let ledger = Ledger::open(&folder.path().join("ledger.db")).expect("a ledger");
+        let planner = Arc::new(Stuck(std::sync::Mutex::new(held)));
+        let intake = Intake { source: "s".into(), rules: Arc::new(rules), ledger: ledger.clone(), planner };
+        let items = [1, 666, 2].map(|id| Received {
+            input: id.to_string(),
+            content: Content::Mail(
+                format!("From: a@b.example\r\n\r\n{}", SESSION.replace("48213", &id.to_string())).into(),
+            ),
+            envelope: Envelope::default(),
+            received_at: None,
+        });
+        let (to_intake, from_source) = mpsc::channel(1);
+        let serving = tokio::spawn(intake.serve(from_source));
+        let inlet = crate::source::Inlet::new("s", to_intake);
+        let settled = inlet.hand_over(crate::source::Batch { items: items.to_vec(), position: None }).await;
+        assert_eq!(settled, [Settled::Accepted, Settled::Refused(Reason::TooMuchWork), Settled::Accepted]);
+        let row = &ledger.messages(crate::ledger::Filter::default()).await.expect("a list")[1];
+        assert_eq!((row.input.as_str(), row.reason.as_deref()), ("666", Some("too_much_work")));
+        assert!(ledger.message_raw(row.id).await.expect("a read").is_some_and(|raw| !raw.is_empty()), "it is kept");
+        drop((let_go, inlet));
+        serving.await.expect("an end");
+    }
 }

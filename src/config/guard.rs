@@ -26,7 +26,7 @@ pub struct LimitsTable {
     #[schemars(range(min = 1024, max = 4294967296_u64))]
     pub decoded_bytes: u64,
     /// Levels of a JSON document. 64 if not set.
-    #[schemars(range(min = 8, max = 512))]
+    #[schemars(range(min = 8, max = 120))]
     pub json_depth: u64,
     /// The largest JSON document, in bytes. 8388608 if not set.
     #[schemars(range(min = 1024, max = 268435456))]

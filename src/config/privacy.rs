@@ -29,7 +29,7 @@ pub struct PrivacyTable {
 
 /// How long raw mail is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "write a number of days, or \"forever\"")]
+#[serde(untagged)]
 pub enum KeepRaw {
     /// For so many days.
     Days(#[schemars(range(min = 1, max = 36500))] u32),
@@ -42,7 +42,6 @@ pub enum KeepRaw {
 #[serde(rename_all = "snake_case")]
 pub enum Forever {
     /// Never removed by age.
-    #[serde(alias = "never")]
     Forever,
 }
 

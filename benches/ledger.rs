@@ -64,6 +64,7 @@ impl World {
             .map(|n| NewMessage {
                 source: "support".to_owned(),
                 input: format!("INBOX/1700000000/{n}"),
+                sender: None,
                 message_id: Some(format!("<{n}@mail.example>")),
                 raw_digest: format!("{n:064x}"),
                 raw: self.raw.clone(),

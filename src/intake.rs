@@ -6,9 +6,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::digest::sha256;
@@ -44,19 +45,24 @@ pub struct Rules {
 pub struct Reading {
     /// `Message-ID` with its angle brackets.
     pub message_id: Option<String>,
+    /// The first address of `From`.
+    pub from: Option<String>,
     /// The sessions, or why there are none.
     pub extraction: Extraction,
     /// Sentences about what was odd in the message itself.
     pub notes: Vec<String>,
 }
 
+impl Reading {
+    /// Of a message that must not be read.
+    fn refused(reason: Reason, detail: String) -> Self {
+        Self { message_id: None, from: None, extraction: Extraction::Refused(reason, detail), notes: Vec::new() }
+    }
+}
+
 /// Reads one message or document: the steps of intake in their order.
 pub fn read(received: &Received, rules: &Rules) -> Reading {
-    let refused = |reason, detail: String| Reading {
-        message_id: None,
-        extraction: Extraction::Refused(reason, detail),
-        notes: Vec::new(),
-    };
+    let refused = Reading::refused;
     match &received.content {
         Content::TooLarge(bytes) => {
             let limit = rules.limits.message_bytes;
@@ -70,12 +76,13 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
             let Rules { instance, profile, limits, privacy, .. } = rules;
             let extraction = extract::extract_document(bytes, place, instance, profile, limits, privacy);
-            Reading { message_id: None, extraction, notes: Vec::new() }
+            Reading { message_id: None, from: None, extraction, notes: Vec::new() }
         }
         Content::Mail(raw) => {
             let message = parse::parse(raw, &rules.limits);
             let extraction = found_in(&message, rules);
-            Reading { message_id: message.message_id, extraction, notes: message.notes }
+            let Message { message_id, from, notes, .. } = message;
+            Reading { message_id, from: from.into_iter().next(), extraction, notes }
         }
     }
 }
@@ -96,13 +103,8 @@ fn found_in(message: &Message<'_>, rules: &Rules) -> Extraction {
 
 /// As `read`, but a fault of this program in one message stops nobody else: the message goes to quarantine.
 pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
-    catch_unwind(AssertUnwindSafe(|| read(received, rules))).unwrap_or_else(|_| Reading {
-        message_id: None,
-        extraction: Extraction::Refused(
-            Reason::Internal,
-            "this message hit a fault in mail2crm; please report it".to_owned(),
-        ),
-        notes: Vec::new(),
+    catch_unwind(AssertUnwindSafe(|| read(received, rules))).unwrap_or_else(|_| {
+        Reading::refused(Reason::Internal, "this message hit a fault in mail2crm; please report it".to_owned())
     })
 }
 
@@ -126,6 +128,7 @@ pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Pl
         source: source.to_owned(),
         input: received.input.clone(),
         message_id: reading.message_id,
+        sender: reading.from.map(|address| sha256(address.as_bytes())),
         raw_digest: sha256(&raw),
         raw,
         is_document,
@@ -198,7 +201,7 @@ impl Intake {
             };
             match committed {
                 Ok(accepted) => {
-                    let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
+                    let items = prepared.items.iter().zip(prepared.reasons);
                     let mut settled: Vec<_> =
                         accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
                     if settled.is_empty() {
@@ -210,28 +213,73 @@ impl Intake {
                     tracing::error!(source = %self.source, error = %fault, "a batch could not be committed; it stays in the source and is tried again");
                     // Those behind are answered first: the source sends nothing new before its first answer.
                     if let Some(work) = coming.take() {
-                        refuse(joined(work.await).handover, &fault);
+                        let behind = joined(work.await);
+                        refuse(behind.handover, behind.items.len(), &fault);
                     }
                     while let Ok(following) = from_source.try_recv() {
-                        refuse(following, &fault);
+                        let count = following.batch.items.len();
+                        refuse(following, count, &fault);
                     }
-                    refuse(prepared.handover, &fault);
+                    refuse(prepared.handover, prepared.items.len(), &fault);
                 }
             }
         }
     }
 
     /// Reads a batch off the runtime's threads.
-    fn prepare(&self, handover: Handover) -> JoinHandle<Prepared> {
+    fn prepare(&self, mut handover: Handover) -> JoinHandle<Prepared> {
         let this = self.clone();
-        let now = Timestamp::now();
-        tokio::task::spawn_blocking(move || {
-            let items = handover.batch.items.iter();
-            let read = |r| row(&this.source, r, read_safely(r, &this.rules), &*this.planner, now);
-            let rows: Vec<_> = items.map(read).collect();
+        tokio::spawn(async move {
+            let items: Arc<[Received]> = std::mem::take(&mut handover.batch.items).into();
+            let rows = this.read_in_time(&items).await;
             let reasons = rows.iter().map(|r| r.reason).collect();
-            Prepared { handover, rows, reasons }
+            Prepared { handover, items, rows, reasons }
         })
+    }
+
+    /// One row per item. What a stranger can make the reader do is bounded, so this clock is for what nobody
+    /// thought of: an item that takes too long is refused, its thread is left to end alone, and another one goes
+    /// on with the next item.
+    async fn read_in_time(&self, items: &Arc<[Received]>) -> Vec<NewMessage> {
+        let patience = Duration::from_secs(self.rules.limits.message_seconds);
+        let now = Timestamp::now();
+        let mut rows = Vec::with_capacity(items.len());
+        while rows.len() < items.len() {
+            let (first, all, this) = (rows.len(), items.clone(), self.clone());
+            let (to_us, mut read) = mpsc::channel(items.len());
+            let (begun, begins) = oneshot::channel();
+            let reader = tokio::task::spawn_blocking(move || {
+                let _ = begun.send(());
+                for item in all.iter().skip(first) {
+                    let row = row(&this.source, item, read_safely(item, &this.rules), &*this.planner, now);
+                    if to_us.blocking_send(row).is_err() {
+                        return;
+                    }
+                }
+            });
+            // The clock does not run while all threads are busy.
+            let _ = begins.await;
+            loop {
+                match tokio::time::timeout(patience, read.recv()).await {
+                    Ok(Some(row)) => rows.push(row),
+                    Ok(None) => {
+                        joined(reader.await);
+                        break;
+                    }
+                    Err(_) => {
+                        rows.extend(items.get(rows.len()).map(|item| self.too_slow(item, now)));
+                        break;
+                    }
+                }
+            }
+        }
+        rows
+    }
+
+    fn too_slow(&self, item: &Received, now: Timestamp) -> NewMessage {
+        let seconds = self.rules.limits.message_seconds;
+        let sentence = format!("reading it took longer than {seconds} seconds (`message_seconds` in `[limits]`)");
+        row(&self.source, item, Reading::refused(Reason::TooMuchWork, sentence), &*self.planner, now)
     }
 
     async fn commit(&self, handover: &Handover, rows: Vec<NewMessage>) -> Result<Vec<Accepted>, Fault> {
@@ -242,6 +290,10 @@ impl Intake {
     /// One line per message, and the answer to the source.
     fn settle(&self, accepted: &Accepted, received: &Received, reason: Option<Reason>) -> Settled {
         let (source, input, message) = (&self.source, &received.input, accepted.message.0);
+        for alarm in &accepted.alarms {
+            let (destination, record, detail) = (&alarm.destination, &alarm.record, &alarm.detail);
+            tracing::error!(%source, %input, message, %destination, %record, %detail, "the brake holds back deliveries; `mail2crm deliveries list --state parked` shows them, `deliveries release` lets them go");
+        }
         match reason {
             _ if accepted.known => tracing::debug!(%source, %input, message, "the message was known already"),
             Some(reason) if state_of(reason) == MessageState::Quarantined => {
@@ -264,19 +316,20 @@ impl Intake {
 /// A batch that was read, with its rows and their reasons.
 struct Prepared {
     handover: Handover,
+    items: Arc<[Received]>,
     rows: Vec<NewMessage>,
     reasons: Vec<Option<Reason>>,
 }
 
-fn refuse(handover: Handover, fault: &Fault) {
-    let answers = vec![Settled::TryAgain(fault.to_string()); handover.batch.items.len().max(1)];
+fn refuse(handover: Handover, items: usize, fault: &Fault) {
+    let answers = vec![Settled::TryAgain(fault.to_string()); items.max(1)];
     let _ = handover.answer.send(answers);
 }
 
 /// A panic in a reader is this program's fault: it goes on in the task that waits for it.
-fn joined(done: Result<Prepared, JoinError>) -> Prepared {
+fn joined<T>(done: Result<T, JoinError>) -> T {
     match done {
-        Ok(prepared) => prepared,
+        Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -357,5 +410,55 @@ mod tests {
             assert_eq!(full.sessions.len(), usize::from(with.is_none()), "{fields}");
             assert_eq!(empty.state, MessageState::Ignored, "{fields}");
         }
+    }
+
+    /// Stops at the sessions of mails that say so, until it is let go.
+    struct Stuck(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Planner for Stuck {
+        fn legs_of(&self, session: &crate::session::Session) -> Vec<crate::ledger::Leg> {
+            if session.session_key().id == "666" {
+                let _ = self.0.lock().map(|held| held.recv());
+            }
+            Vec::new()
+        }
+
+        fn legs(&self, _: &crate::session::SessionKey, _: &serde_json::Value) -> Vec<crate::ledger::Leg> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_takes_too_long_is_refused_and_those_behind_it_go_on() {
+        let (let_go, held) = std::sync::mpsc::channel();
+        let folder = tempfile::tempdir().expect("a folder");
+        let rules = Rules {
+            instance: "default".to_owned(),
+            profile: Arc::new(Profile::builtin().clone()),
+            limits: Limits { message_seconds: 1, ..Limits::default() },
+            privacy: Arc::new(Redaction::default()),
+            own: None,
+        };
+        let ledger = Ledger::open(&folder.path().join("ledger.db")).expect("a ledger");
+        let planner = Arc::new(Stuck(std::sync::Mutex::new(held)));
+        let intake = Intake { source: "s".into(), rules: Arc::new(rules), ledger: ledger.clone(), planner };
+        let items = [1, 666, 2].map(|id| Received {
+            input: id.to_string(),
+            content: Content::Mail(
+                format!("From: a@b.example\r\n\r\n{}", SESSION.replace("48213", &id.to_string())).into(),
+            ),
+            envelope: Envelope::default(),
+            received_at: None,
+        });
+        let (to_intake, from_source) = mpsc::channel(1);
+        let serving = tokio::spawn(intake.serve(from_source));
+        let inlet = crate::source::Inlet::new("s", to_intake);
+        let settled = inlet.hand_over(crate::source::Batch { items: items.to_vec(), position: None }).await;
+        assert_eq!(settled, [Settled::Accepted, Settled::Refused(Reason::TooMuchWork), Settled::Accepted]);
+        let row = &ledger.messages(crate::ledger::Filter::default()).await.expect("a list")[1];
+        assert_eq!((row.input.as_str(), row.reason.as_deref()), ("666", Some("too_much_work")));
+        assert!(ledger.message_raw(row.id).await.expect("a read").is_some_and(|raw| !raw.is_empty()), "it is kept");
+        drop((let_go, inlet));
+        serving.await.expect("an end");
     }
 }

@@ -74,6 +74,8 @@ reasons! {
     Untrusted = "untrusted",
     /// Larger than a limit.
     TooLarge = "too_large",
+    /// Reading it would take more work than a limit allows.
+    TooMuchWork = "too_much_work",
     /// Nested deeper than a limit.
     TooDeep = "too_deep",
     /// Nearly a session, but broken.
@@ -91,6 +93,8 @@ reasons! {
     Partial = "partial",
     /// A newer version of the session took its place.
     Superseded = "superseded",
+    /// Held back by the brake: the same contents come back again and again.
+    Braked = "braked",
     /// The session names no record yet.
     NoRecordId = "no_record_id",
     /// The record id does not have the form that the connector expects.

@@ -4,6 +4,7 @@
 //! pauses. On a stop, sources end first, then intake commits what it holds, then deliveries under way end or
 //! are given back; what is left in the ledger is taken up by the next start.
 
+mod retention;
 mod router;
 mod targets;
 
@@ -41,6 +42,7 @@ impl Service {
     pub fn build(config: Config, ledger: Ledger) -> Result<Self, Diagnostics> {
         let key = key_of(&config)?;
         let targets = targets::build(&config, &key)?;
+        targets::make_folders(&config)?;
         let router = Arc::new(Router::new(&config));
         let rules =
             Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
@@ -94,6 +96,8 @@ impl Service {
             sources.spawn(this.clone().supervise(source.clone(), stop.clone()));
         }
         sources.close();
+        let keeper =
+            tokio::spawn(retention::keep(this.ledger.clone(), this.config.keep_raw, this.config.brake, stop.clone()));
         let dispatching = CancellationToken::new();
         let dispatch = tokio::spawn(this.dispatcher.clone().run(dispatching.clone(), None));
         let names = |n: Vec<&str>| n.join(", ");
@@ -111,6 +115,7 @@ impl Service {
                 "a source did not stop in time; it goes on from its last committed position at the next start"
             );
         }
+        keeper.abort();
         dispatching.cancel();
         if tokio::time::timeout(patience.saturating_sub(begun.elapsed()), dispatch).await.is_err() {
             tracing::warn!(

@@ -65,15 +65,17 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Give parked or dead ones the record they belong to.
-    #[command(after_help = "Example: mail2crm deliveries release 17 --record C-100482")]
+    /// Give parked or dead ones the record they belong to, or let go what the brake holds back.
+    #[command(
+        after_help = "Examples:\n  mail2crm deliveries release 17 --record C-100482\n  mail2crm deliveries release 18   (held back by the brake: it has a record)"
+    )]
     Release {
         /// Their numbers.
         #[arg(required = true)]
         ids: Vec<DeliveryId>,
-        /// The record's id in the CRM.
+        /// The record's id in the CRM. Not needed for those that have one.
         #[arg(long)]
-        record: String,
+        record: Option<String>,
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
@@ -129,7 +131,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             runtime.block_on(ledger.retry(which, dry_run, now))?
         }
         Command::Discard { ids, why, dry_run } => runtime.block_on(ledger.discard(ids, &why, dry_run, now))?,
-        Command::Release { ids, record, dry_run } => runtime.block_on(ledger.release(ids, &record, dry_run, now))?,
+        Command::Release { ids, record, dry_run } => {
+            runtime.block_on(ledger.release(ids, record.as_deref(), dry_run, now))?
+        }
     };
     output::print_handled(context.json, "delivery", &handled)
 }

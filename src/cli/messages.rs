@@ -9,7 +9,7 @@ use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
 use crate::intake::{self, Rules};
-use crate::ledger::MessageState;
+use crate::ledger::{MessageRow, MessageState};
 use crate::service::Router;
 use crate::source::{Content, Envelope, Received};
 
@@ -90,7 +90,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             output::print_table(&["MESSAGE", "RECEIVED", "STATE", "SOURCE", "INPUT", "SESSIONS OR REASON"], &rows)
         }
         Command::Show { id, raw: true } => {
-            let raw = runtime.block_on(ledger.message_raw(id))?.ok_or_else(|| none(id))?;
+            let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
+            let raw = runtime.block_on(ledger.message_raw(id))?.ok_or_else(|| gone(&story.message))?;
             Ok(std::io::Write::write_all(&mut std::io::stdout().lock(), &raw)?)
         }
         Command::Show { id, raw: false } => {
@@ -106,7 +107,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             let mut all_done = true;
             for id in ids {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
-                let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
+                let Some(raw) = runtime.block_on(ledger.message_raw(id))? else {
+                    all_done = false;
+                    eprintln!("message {id}: left as it is: {}", removed(&story.message));
+                    continue;
+                };
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
                 let own = process::own_key(&config);
                 let rules =
@@ -138,6 +143,20 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             if all_done { Ok(()) } else { Err(Failure::NotAllWell) }
         }
     }
+}
+
+/// Why a message has no raw bytes.
+fn removed(message: &MessageRow) -> String {
+    let since = message.raw_removed_at.map(output::time).unwrap_or_default();
+    match message.raw_removed.as_deref() {
+        Some("erased") => format!("its raw bytes were removed on {since}, with a session that was erased"),
+        _ => format!("its raw bytes were removed on {since}, as old as `keep_raw_days` in `[privacy]` says"),
+    }
+}
+
+fn gone(message: &MessageRow) -> Failure {
+    let hint = "`mail2crm messages show` has what was found in it".to_owned();
+    Failure::Usage(format!("message {}: {}", message.id, removed(message)), hint)
 }
 
 fn none(id: MessageId) -> Failure {

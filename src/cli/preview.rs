@@ -10,19 +10,34 @@ use super::output::harmless;
 use crate::config::Config;
 use crate::connector::Inputs;
 use crate::dispatch::{self, Preview};
-use crate::ledger::Leg;
+use crate::ledger::{Ledger, Leg};
 use crate::message::lossy;
 use crate::outcome::Verdict;
 use crate::session::evidence::Found;
 use crate::session::version::text_of;
 
-/// Prints what one found session would send to one destination.
+/// The ledger that previews look into for what is known; none is made.
+pub(super) fn ledger(config: &Config) -> Result<Option<Ledger>> {
+    if config.state.exists() { super::open_ledger(&config.state).map(Some) } else { Ok(None) }
+}
+
+/// The number that the version of a found session has, or would get, in a ledger; 1 where there is none.
+pub(super) async fn number_of(ledger: Option<&Ledger>, found: &Found) -> Result<u32> {
+    let Some(ledger) = ledger else { return Ok(1) };
+    let Some(story) = ledger.session_story(&found.session.session_key()).await? else { return Ok(1) };
+    let known =
+        story.versions.iter().rev().find(|version| version.digest == found.digest).map(|version| version.number);
+    let last = story.versions.last().map_or(0, |version| version.number);
+    Ok(known.unwrap_or(last + 1))
+}
+
+/// Prints what one found session would send to one destination, as this version of it.
 pub(super) fn print(
     out: &mut impl Write,
     as_json: bool,
     config: &Config,
     input: &str,
-    found: &Found,
+    (found, version): (&Found, u32),
     leg: &Leg,
     now: Timestamp,
 ) -> Result {
@@ -32,7 +47,7 @@ pub(super) fn print(
     let inputs = Inputs {
         session: &found.session,
         document: &document,
-        version: 1,
+        version,
         digest: &found.digest,
         record: leg.record.as_deref(),
         uncertain: false,

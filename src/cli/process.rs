@@ -228,6 +228,7 @@ async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timest
 
 fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
     let (router, rules) = (Router::new(config), rules(config));
+    let (runtime, ledger) = (super::runtime()?, preview::ledger(config)?);
     let mut progress = Progress::over(paths);
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let (mut all_well, now) = (true, Timestamp::now());
@@ -246,9 +247,10 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
         match intake::read_safely(&received, &rules).extraction {
             Extraction::Sessions(found) => {
                 for found in &found {
+                    let version = runtime.block_on(preview::number_of(ledger.as_ref(), found))?;
                     for leg in router.legs_of(&found.session) {
                         all_well &= leg.refused.is_none() && leg.record.is_some();
-                        preview::print(&mut out, context.json, config, &received.input, found, &leg, now)?;
+                        preview::print(&mut out, context.json, config, &received.input, (found, version), &leg, now)?;
                     }
                 }
             }

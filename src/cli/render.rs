@@ -33,10 +33,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     config.routes = vec![Route { to: vec![args.to], ..Route::default() }];
     let router = Router::new(&config);
     let rules = process::rules(&config);
+    let (runtime, ledger) = (super::runtime()?, preview::ledger(&config)?);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut sessions, mut count, now) = (0, 0, Timestamp::now());
     let paths = [args.path];
-    for received in files::walk(&paths) {
+    for received in files::walk(&paths).max_bytes(config.limits.message_bytes) {
         count += 1;
         let received = received.map_err(|(path, error)| {
             Failure::Usage(format!("can't read `{path}`: {error}"), "name a file that is there".to_owned())
@@ -45,9 +46,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             Extraction::Sessions(found) => {
                 for found in &found {
                     sessions += 1;
+                    let version = runtime.block_on(preview::number_of(ledger.as_ref(), found))?;
                     let legs: Vec<Leg> = router.legs_of(&found.session);
                     for leg in &legs {
-                        preview::print(&mut out, context.json, &config, &received.input, found, leg, now)?;
+                        preview::print(&mut out, context.json, &config, &received.input, (found, version), leg, now)?;
                     }
                 }
             }

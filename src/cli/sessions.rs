@@ -1,6 +1,7 @@
 //! `sessions`: what was found, with its versions and deliveries.
 
 use clap::Subcommand;
+use jiff::Timestamp;
 
 use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output};
@@ -8,7 +9,9 @@ use crate::ledger::DeliveryState;
 
 /// The sessions that were found.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mail2crm sessions list --record C-100482\n  mail2crm sessions show voice-48213")]
+#[command(
+    after_help = "Examples:\n  mail2crm sessions list --record C-100482\n  mail2crm sessions show voice-48213\n  mail2crm sessions erase voice-48213 --dry-run"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -30,6 +33,20 @@ enum Command {
     Show {
         /// Such as `voice-48213`, or `emea/voice-48213` for an instance other than `default`.
         session: String,
+    },
+    /// Remove one from everywhere in the ledger, with the raw mails that hold it, and say what was removed.
+    ///
+    /// What was sent stays in the CRM and in files of a `storage` destination. Mails in which it was not found (in
+    /// quarantine, automatic replies) are not looked into. If it comes again, it is a new session.
+    #[command(
+        after_help = "Examples:\n  mail2crm sessions erase voice-48213 --dry-run\n  mail2crm --json sessions erase voice-48213 > receipt.json"
+    )]
+    Erase {
+        /// Such as `voice-48213`, or `emea/voice-48213` for an instance other than `default`.
+        session: String,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -57,13 +74,31 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
         Command::Show { session } => {
             let key = filter::session_key(&session)?;
-            let story = runtime.block_on(ledger.session_story(&key))?.ok_or_else(|| {
-                Failure::Usage(
-                    format!("there is no session {session}"),
-                    "`mail2crm sessions list` shows them".to_owned(),
-                )
-            })?;
+            let story = runtime.block_on(ledger.session_story(&key))?.ok_or_else(|| none(&session))?;
             output::print_story(context.json, &story)
         }
+        Command::Erase { session, dry_run } => {
+            let key = filter::session_key(&session)?;
+            let now = Timestamp::now();
+            let erased = runtime.block_on(ledger.erase(&key, dry_run, now))?.ok_or_else(|| none(&session))?;
+            drop(ledger);
+            output::print_story(context.json, &erased)?;
+            if !context.json && !erased.under_way.is_empty() {
+                eprintln!("a delivery of it was being sent: its effect may still come");
+            }
+            if !dry_run && !erased.overwritten {
+                eprintln!("another program was reading the ledger: the bytes leave its files a little later");
+            }
+            if !dry_run && !erased.rewritten {
+                eprintln!(
+                    "the ledger was not written anew: `sqlite3 LEDGER VACUUM` in a quiet hour clears unused parts of its pages too"
+                );
+            }
+            Ok(())
+        }
     }
+}
+
+fn none(session: &str) -> Failure {
+    Failure::Usage(format!("there is no session {session}"), "`mail2crm sessions list` shows them".to_owned())
 }

@@ -4,6 +4,7 @@
 //! Components never see this; `service` builds them from it. Secrets stay references until they are used.
 
 mod destination;
+mod guard;
 mod privacy;
 mod source;
 
@@ -15,12 +16,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{DestinationConfig, DestinationTable, Way};
-pub use privacy::{PatternTable, PrivacyTable};
+pub use guard::{BrakeTable, LimitsTable};
+pub use privacy::{Forever, KeepRaw, PatternTable, PrivacyTable};
 pub use source::{SourceConfig, SourceTable, Trust};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
+use crate::ledger::Brake;
 use crate::message::Limits;
 use crate::record::route::Route;
 use crate::session::profile::Profile;
@@ -45,7 +48,10 @@ pub struct File {
     /// What a stranger's mail may cost.
     #[serde(default)]
     pub limits: LimitsTable,
-    /// What is masked in sessions.
+    /// How often the same may come back.
+    #[serde(default)]
+    pub brake: BrakeTable,
+    /// What is masked in sessions, and how long raw mail is kept.
     #[serde(default)]
     pub privacy: PrivacyTable,
     /// How deliveries are tried.
@@ -75,21 +81,6 @@ pub enum Log {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// What a stranger's mail may cost: beyond a limit a message is refused and kept in quarantine.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsTable {
-    /// The largest message, in bytes. 52428800 if not set.
-    #[schemars(range(min = 1024))]
-    pub message_bytes: u64,
-}
-
-impl Default for LimitsTable {
-    fn default() -> Self {
-        Self { message_bytes: Limits::default().message_bytes as u64 }
-    }
 }
 
 /// How deliveries are tried.
@@ -126,6 +117,10 @@ pub struct Config {
     pub delivery: Delivery,
     /// What a stranger's mail may cost.
     pub limits: Limits,
+    /// How often the same may come back.
+    pub brake: Brake,
+    /// How long raw mail is kept.
+    pub keep_raw: KeepRaw,
     /// What is masked in sessions.
     pub privacy: Arc<Redaction>,
     /// The profile that documents of no source (files on the command line) are read with.
@@ -187,10 +182,8 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         faults.push(fault.hint("write a name of the IANA database, such as `America/Chicago`"));
     }
 
-    let limits = Limits {
-        message_bytes: usize::try_from(table.limits.message_bytes).unwrap_or(usize::MAX),
-        ..Limits::default()
-    };
+    let limits = Limits::from(&table.limits);
+    let keep_raw = table.privacy.keep_raw_days;
     let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
@@ -222,6 +215,8 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         },
         delivery: table.delivery,
         limits,
+        brake: Brake::from(&table.brake),
+        keep_raw,
         privacy,
         profile,
         sources,

@@ -22,11 +22,32 @@ pub struct PrivacyTable {
     pub mask: Vec<Mask>,
     /// What the operator wants masked besides.
     pub pattern: Vec<PatternTable>,
+    /// How long raw mail is kept, in days, or `"forever"`. 30 if not set. Then its bytes are removed; what was
+    /// found in it stays. What is in quarantine is kept until a person has decided.
+    pub keep_raw_days: KeepRaw,
+}
+
+/// How long raw mail is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum KeepRaw {
+    /// For so many days.
+    Days(#[schemars(range(min = 1, max = 36500))] u32),
+    /// Until somebody erases it.
+    Word(Forever),
+}
+
+/// The word for no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Forever {
+    /// Never removed by age.
+    Forever,
 }
 
 impl Default for PrivacyTable {
     fn default() -> Self {
-        Self { mask: vec![Mask::Card], pattern: Vec::new() }
+        Self { mask: vec![Mask::Card], pattern: Vec::new(), keep_raw_days: KeepRaw::Days(30) }
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) fn check(
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
         faults.push(places.fault(&path, "bad_value", sentence).hint(hint));
     }
+    kind.limit_to(limits.message_bytes);
     for path in kind.paths() {
         *path = below(base, path);
     }

@@ -129,9 +129,7 @@ impl Target {
                 }
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
-            Way::Storage { folder, .. } => {
-                folder.check().await.map(|()| "the folder is there and can be written to".to_owned())
-            }
+            Way::Storage { folder, .. } => folder.check().await.map(str::to_owned),
         }
     }
 }

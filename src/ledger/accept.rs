@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rusqlite::blob::ZeroBlob;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
+use super::brake::{Alarm, Brake, Pace};
 use super::delivery::{Change, Delivery, is_free, lane};
 use super::sqlite::Ledger;
 use super::standing::{Judgement, Stamp, judge};
@@ -21,6 +23,9 @@ use crate::session::version::{self, text_of};
 
 /// How long a delivery waits for its record id, in milliseconds: 72 hours.
 pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;
+
+/// Raw bytes that go into the ledger as one value.
+const WRITTEN_AT_ONCE: usize = 4 << 20;
 
 impl Ledger {
     /// Commits a batch of messages and where the source now stands, all or nothing. One answer per message,
@@ -39,7 +44,7 @@ impl Ledger {
         let batch: Vec<Incoming> = batch.into_iter().map(Incoming::new).collect();
         let source = source.to_owned();
         self.write(move |tx| {
-            let intake = Intake { tx, planner: &*planner, now };
+            let intake = Intake { tx, planner: &*planner, brake: planner.brake(), now };
             let accepted = batch.iter().map(|message| intake.message(message)).collect::<Result<_, _>>()?;
             if let Some((key, value)) = position {
                 intake.position(&source, &key, &value)?;
@@ -60,7 +65,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Option<Accepted>, Fault> {
         let incoming = Incoming::new(message);
-        self.write(move |tx| Intake { tx, planner: &*planner, now }.again(id, &incoming)).await
+        self.write(move |tx| Intake { tx, planner: &*planner, brake: planner.brake(), now }.again(id, &incoming)).await
     }
 }
 
@@ -120,7 +125,22 @@ struct Known {
 struct Intake<'a> {
     tx: &'a Transaction<'a>,
     planner: &'a dyn Planner,
+    brake: Brake,
     now: Timestamp,
+}
+
+/// What follows from one session of a message.
+struct Followed {
+    standing: Standing,
+    due: usize,
+    alarms: Vec<Alarm>,
+}
+
+/// Deliveries of one version.
+#[derive(Default)]
+struct Made {
+    due: usize,
+    alarms: Vec<Alarm>,
 }
 
 /// A version to be written.
@@ -158,11 +178,25 @@ impl Intake<'_> {
             return self.known(message);
         }
         let id = self.tx.sql.last_insert_rowid();
-        self.tx
-            .sql
-            .prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
-            .execute(params![id, &message.raw[..]])?;
+        self.raw(id, &message.raw)?;
         self.sessions(id, incoming)
+    }
+
+    /// Writes the raw bytes. SQLite holds a bound value twice more until the row is written, so large ones are
+    /// written into their place.
+    fn raw(&self, message: i64, raw: &[u8]) -> Result<(), Fault> {
+        let sql = self.tx.sql;
+        if raw.len() <= WRITTEN_AT_ONCE {
+            sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?.execute(params![message, raw])?;
+            return Ok(());
+        }
+        sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
+            .execute(params![message, ZeroBlob(raw.len() as u64)])?;
+        let mut place = sql.blob_open("main", "raws", "bytes", message, false)?;
+        for (piece, at) in raw.chunks(WRITTEN_AT_ONCE).zip((0..).step_by(WRITTEN_AT_ONCE)) {
+            place.write_at(piece, at)?;
+        }
+        Ok(place.close()?)
     }
 
     fn known(&self, message: &NewMessage) -> Result<Accepted, Fault> {
@@ -172,7 +206,7 @@ impl Intake<'_> {
             .prepare_cached("SELECT id FROM messages WHERE source = ?1 AND input = ?2 AND raw_digest = ?3")?
             .query_row([&message.source, &message.input, &message.raw_digest], |row| row.get(0))?;
         let sessions = message.sessions.iter().map(|s| (s.key.clone(), Standing::Duplicate)).collect();
-        Ok(Accepted { message: MessageId(id), known: true, sessions, deliveries: 0 })
+        Ok(Accepted { message: MessageId(id), known: true, sessions, deliveries: 0, alarms: Vec::new() })
     }
 
     fn again(&self, id: MessageId, incoming: &Incoming) -> Result<Option<Accepted>, Fault> {
@@ -203,11 +237,19 @@ impl Intake<'_> {
     }
 
     fn sessions(&self, message: i64, incoming: &Incoming) -> Result<Accepted, Fault> {
-        let mut accepted = Accepted { message: MessageId(message), known: false, sessions: Vec::new(), deliveries: 0 };
+        let mut accepted = Accepted {
+            message: MessageId(message),
+            known: false,
+            sessions: Vec::new(),
+            deliveries: 0,
+            alarms: Vec::new(),
+        };
+        let sender = incoming.message.sender.as_deref();
         for (place, (session, texts)) in incoming.message.sessions.iter().zip(&incoming.sessions).enumerate() {
-            let (standing, deliveries) = self.session(message, place, session, texts)?;
-            accepted.sessions.push((session.key.clone(), standing));
-            accepted.deliveries += deliveries;
+            let followed = self.session((message, sender), place, session, texts)?;
+            accepted.sessions.push((session.key.clone(), followed.standing));
+            accepted.deliveries += followed.due;
+            accepted.alarms.extend(followed.alarms);
         }
         if accepted.deliveries > 0 {
             self.tx.wake();
@@ -215,13 +257,19 @@ impl Intake<'_> {
         Ok(accepted)
     }
 
-    /// Its standing, and how many deliveries are due because of it.
-    fn session(&self, message: i64, place: usize, new: &NewSession, texts: &Texts) -> Result<(Standing, usize), Fault> {
+    fn session(
+        &self,
+        (message, sender): (i64, Option<&str>),
+        place: usize,
+        new: &NewSession,
+        texts: &Texts,
+    ) -> Result<Followed, Fault> {
+        let pace = Pace::first(self.brake, self.now.as_millisecond(), sender);
         let updated_us = new.updated_at.map(Timestamp::as_microsecond);
         let known = self.find(new)?;
         let newest = known.as_ref().map(|k| Stamp { updated_us: k.updated_us, digest: &k.digest });
         let judgement = judge(newest, Stamp { updated_us, digest: &new.digest });
-        let (session, version, standing, due) = match (known, judgement) {
+        let (session, version, standing, made) = match (known, judgement) {
             (None, _) => {
                 let session = self.insert_session(new, updated_us)?;
                 let legs = each_once(&new.legs);
@@ -233,16 +281,16 @@ impl Intake<'_> {
                     legs: &legs,
                 };
                 let version = self.insert_version(session, message, new, updated_us, &version)?;
-                (session, version, Standing::First, self.deliver(session, version, &legs)?)
+                (session, version, Standing::First, self.deliver(session, version, &legs, &pace)?)
             }
             (Some(known), Judgement::Same { forward }) => {
                 if forward {
                     self.move_on(known.id, known.newest, updated_us)?;
                 }
-                (known.id, known.version, Standing::Duplicate, 0)
+                (known.id, known.version, Standing::Duplicate, Made::default())
             }
             (Some(known), Judgement::Older) => match self.recorded(known.id, &new.digest)? {
-                Some(version) => (known.id, version, Standing::Duplicate, 0),
+                Some(version) => (known.id, version, Standing::Duplicate, Made::default()),
                 None => {
                     let version = NewVersion {
                         number: self.next_number(known.id)?,
@@ -252,25 +300,25 @@ impl Intake<'_> {
                         legs: &[],
                     };
                     let version = self.insert_version(known.id, message, new, updated_us, &version)?;
-                    (known.id, version, Standing::Older, 0)
+                    (known.id, version, Standing::Older, Made::default())
                 }
             },
             (Some(known), Judgement::EqualAge) => {
                 let merged = version::merge(&self.document(known.version)?, &new.document);
                 let digest = version::digest(&merged);
                 if digest == known.digest {
-                    (known.id, known.version, Standing::Duplicate, 0)
+                    (known.id, known.version, Standing::Duplicate, Made::default())
                 } else {
                     let text = text_of(&merged);
                     let legs = self.planner.legs(&new.key, &merged);
                     let content = (Standing::Supplement, digest.as_str(), text.as_str(), legs.as_slice());
-                    let taken = self.take_over(message, new, updated_us, &known, content)?;
+                    let taken = self.take_over(message, new, updated_us, &known, content, pace)?;
                     (known.id, taken.0, Standing::Supplement, taken.1)
                 }
             }
             (Some(known), Judgement::Newer | Judgement::First) => {
                 let content = (Standing::Newer, new.digest.as_str(), texts.document.as_str(), new.legs.as_slice());
-                let taken = self.take_over(message, new, updated_us, &known, content)?;
+                let taken = self.take_over(message, new, updated_us, &known, content, pace)?;
                 (known.id, taken.0, Standing::Newer, taken.1)
             }
         };
@@ -289,7 +337,7 @@ impl Intake<'_> {
                 texts.evidence,
                 texts.warnings
             ])?;
-        Ok((standing, due))
+        Ok(Followed { standing, due: made.due, alarms: made.alarms })
     }
 
     /// A version that becomes the newest: what of the session was not sent yet is superseded, at every
@@ -301,16 +349,18 @@ impl Intake<'_> {
         updated_us: Option<i64>,
         known: &Known,
         (standing, digest, document, legs): (Standing, &str, &str, &[Leg]),
-    ) -> Result<(i64, usize), Fault> {
+        pace: Pace<'_>,
+    ) -> Result<(i64, Made), Fault> {
         let legs = each_once(legs);
         let number = self.next_number(known.id)?;
+        let pace = pace.further(self.tx.sql, known.id, number, digest)?;
         let version = NewVersion { number, standing, digest, document, legs: &legs };
         let version = self.insert_version(known.id, message, new, updated_us, &version)?;
         self.move_on(known.id, number, updated_us)?;
         for unsent in Delivery::unsent_of(self.tx.sql, known.id)? {
             unsent.become_(self.tx.sql, Change::superseded(), self.now)?;
         }
-        Ok((version, self.deliver(known.id, version, &legs)?))
+        Ok((version, self.deliver(known.id, version, &legs, &pace)?))
     }
 
     fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
@@ -414,13 +464,18 @@ impl Intake<'_> {
         serde_json::from_str(&text).map_err(|error| Fault::new(format!("the document of version {version}: {error}")))
     }
 
-    /// Writes a delivery per leg; how many of them are to be sent.
-    fn deliver(&self, session: i64, version: i64, legs: &[Leg]) -> Result<usize, Fault> {
+    /// Writes a delivery per leg; how many of them are to be sent, and what the brake says of them.
+    fn deliver(&self, session: i64, version: i64, legs: &[Leg], pace: &Pace<'_>) -> Result<Made, Fault> {
         let now = self.now.as_millisecond();
-        let mut due = 0;
+        let mut made = Made::default();
         for leg in legs {
             let lane = lane(leg.record.as_deref(), session);
+            let may_go = leg.refused.is_none() && leg.record.is_some();
+            let hold = if may_go { pace.hold(self.tx.sql, &leg.destination, &lane)? } else { None };
             let (state, next_at, reason, detail) = match (&leg.refused, &leg.record) {
+                (None, Some(_)) if let Some(hold) = &hold => {
+                    (DeliveryState::Parked, Some(hold.until), Some(Reason::Braked), Some(hold.detail.as_str()))
+                }
                 (Some((reason, detail)), _) => (DeliveryState::Dead, None, Some(*reason), Some(detail.as_str())),
                 (None, None) => (DeliveryState::Parked, Some(now + PARKED_FOR_MS), Some(Reason::NoRecordId), None),
                 (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
@@ -431,14 +486,15 @@ impl Intake<'_> {
                 .sql
                 .prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
                 .execute([&leg.destination])?;
-            self.tx
+            let delivery = self
+                .tx
                 .sql
                 .prepare_cached(
                     "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
                      reason, detail, created_at, since, changed_at) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11)",
                 )?
-                .execute(params![
+                .insert(params![
                     session,
                     version,
                     leg.destination,
@@ -451,9 +507,17 @@ impl Intake<'_> {
                     detail,
                     now,
                 ])?;
-            due += usize::from(waits);
+            made.due += usize::from(waits);
+            let held = hold.is_some();
+            if may_go && pace.count(self.tx.sql, delivery, &leg.destination, &lane, held)? {
+                made.alarms.push(Alarm {
+                    destination: leg.destination.clone(),
+                    record: leg.record.clone().unwrap_or_default(),
+                    detail: hold.map(|hold| hold.detail).unwrap_or_default(),
+                });
+            }
         }
-        Ok(due)
+        Ok(made)
     }
 
     fn position(&self, source: &str, key: &str, value: &str) -> Result<(), Fault> {

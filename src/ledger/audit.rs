@@ -21,6 +21,12 @@ pub struct Audit {
     pub messages: BTreeMap<&'static str, u64>,
     /// All deliveries, by state. Every state is there.
     pub deliveries: BTreeMap<&'static str, u64>,
+    /// Deliveries that the brake holds back; `parked` counts them too.
+    pub braked: u64,
+    /// Messages whose raw bytes are gone, for their age or with a session that was erased.
+    pub raws_removed: u64,
+    /// Sessions that were erased by hand.
+    pub erased: u64,
     /// Sessions.
     pub sessions: u64,
     /// Distinct contents of sessions.
@@ -48,7 +54,7 @@ struct Rule(&'static str, &'static str);
 const RULES: &[Rule] = &[
     Rule(
         "a processed message has no session",
-        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' \
+        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS NOT 'erased' \
          AND NOT EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
     ),
     Rule(
@@ -62,7 +68,17 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a message has no raw bytes",
-        "SELECT 'message ' || id FROM messages m WHERE NOT EXISTS (SELECT 1 FROM raws r WHERE r.message = m.id)",
+        "SELECT 'message ' || id FROM messages m WHERE raw_removed IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM raws r WHERE r.message = m.id)",
+    ),
+    Rule(
+        "a message still has the raw bytes that were removed",
+        "SELECT 'message ' || id FROM messages m WHERE raw_removed IS NOT NULL \
+         AND EXISTS (SELECT 1 FROM raws r WHERE r.message = m.id)",
+    ),
+    Rule(
+        "a delivery is held back by the brake without a record",
+        "SELECT 'delivery ' || id FROM deliveries WHERE state = 'parked' AND reason = 'braked' AND record IS NULL",
     ),
     Rule(
         "the sessions of a message are not numbered from 0 without a hole",
@@ -169,6 +185,12 @@ impl fmt::Display for Audit {
         writeln!(f, "messages    {} ({})", self.messages.values().sum::<u64>(), counts(&self.messages))?;
         writeln!(f, "sessions    {} in {} versions", self.sessions, self.versions)?;
         writeln!(f, "deliveries  {} ({})", self.deliveries.values().sum::<u64>(), counts(&self.deliveries))?;
+        if self.braked > 0 {
+            writeln!(f, "BRAKE       {} deliveries held back: `deliveries list --state parked`", self.braked)?;
+        }
+        if self.raws_removed + self.erased > 0 {
+            writeln!(f, "removed     raw bytes of {} messages; {} sessions erased", self.raws_removed, self.erased)?;
+        }
         for gap in &self.gaps {
             writeln!(f, "NOT ACCOUNTED FOR: {} ({}: {})", gap.rule, gap.count, gap.rows.join(", "))?;
         }
@@ -187,6 +209,9 @@ impl Ledger {
             let mut audit = Audit {
                 messages: MessageState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
+                braked: count(sql, "SELECT count(*) FROM deliveries WHERE state = 'parked' AND reason = 'braked'")?,
+                raws_removed: count(sql, "SELECT count(*) FROM messages WHERE raw_removed IS NOT NULL")?,
+                erased: count(sql, "SELECT count(*) FROM erasures")?,
                 sessions: count(sql, "SELECT count(*) FROM sessions")?,
                 versions: count(sql, "SELECT count(*) FROM versions")?,
                 found: by(sql, "SELECT standing, count(*) FROM found GROUP BY 1")?.into_iter().collect(),

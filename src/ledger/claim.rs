@@ -39,7 +39,7 @@ impl Ledger {
     /// while one of them is being sent. New work and retries take turns, and so do the destinations.
     ///
     /// Leases that ended before `now` are taken back first (see [`Ledger::recover`]), and parked
-    /// deliveries whose deadline has passed become dead.
+    /// deliveries whose deadline has passed become dead, or wait again if it was the brake that held them.
     pub async fn claim(
         &self,
         limit: usize,
@@ -228,6 +228,12 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
 
 fn expire_parked(sql: &Connection, now: Timestamp) -> Result<(), Fault> {
     for delivery in Delivery::parked_until(sql, now.as_millisecond())? {
+        if delivery.braked {
+            let detail = "it was held back by the brake";
+            let change = Change::new(DeliveryState::Waiting, Some(Reason::Braked), Some(detail));
+            delivery.become_(sql, Change { next_at: Some(now.as_millisecond()), ..change }, now)?;
+            continue;
+        }
         let detail = "no record id came before the deadline";
         let change = Change::new(DeliveryState::Dead, Some(Reason::NoRecordId), Some(detail));
         delivery.become_(sql, change, now)?;

@@ -27,6 +27,8 @@ pub(super) struct Delivery {
     pub(super) state: DeliveryState,
     pub(super) lease: i64,
     pub(super) leased_at: Option<i64>,
+    /// Whether the brake holds it back.
+    pub(super) braked: bool,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
 }
@@ -62,7 +64,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason IS 'braked' FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -109,6 +111,7 @@ impl Delivery {
             lease: row.get(6)?,
             leased_at: row.get(7)?,
             newest: row.get(8)?,
+            braked: row.get(9)?,
         })
     }
 

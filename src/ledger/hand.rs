@@ -64,6 +64,9 @@ impl Ledger {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting => {
                 (Some(DeliveryState::Waiting), "it is tried again now".to_owned())
             }
+            DeliveryState::Parked if delivery.braked => {
+                (Some(DeliveryState::Waiting), "the brake lets it go: it is tried now".to_owned())
+            }
             DeliveryState::Parked => (None, "it is parked without a record id: use `release` with one".to_owned()),
             state => (None, format!("nothing to retry: it is {}", state.as_str())),
         })
@@ -87,20 +90,28 @@ impl Ledger {
         .await
     }
 
-    /// Gives parked (or dead) deliveries the record they belong to and puts them in line.
+    /// Gives parked (or dead) deliveries the record they belong to and puts them in line. Without one, those
+    /// go that have a record already: what the brake holds back.
     pub async fn release(
         &self,
         ids: Vec<DeliveryId>,
-        record: &str,
+        record: Option<&str>,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Vec<Handled<DeliveryId, DeliveryState>>, Fault> {
-        self.by_hand(ids, dry_run, None, Some(record.to_owned()), now, |delivery| match delivery.state {
+        let named = record.is_some();
+        self.by_hand(ids, dry_run, None, record.map(str::to_owned), now, move |delivery| match delivery.state {
             DeliveryState::Parked | DeliveryState::Dead if !delivery.newest => {
                 (Some(DeliveryState::Superseded), "a newer version of its session took its place".to_owned())
             }
-            DeliveryState::Parked | DeliveryState::Dead => {
+            DeliveryState::Parked | DeliveryState::Dead if named => {
                 (Some(DeliveryState::Waiting), "it has a record now".to_owned())
+            }
+            DeliveryState::Parked | DeliveryState::Dead if delivery.record.is_some() => {
+                (Some(DeliveryState::Waiting), "it goes to the record it has".to_owned())
+            }
+            DeliveryState::Parked | DeliveryState::Dead => {
+                (None, "it has no record: name one with `--record`".to_owned())
             }
             state => (None, format!("nothing to release: it is {}", state.as_str())),
         })

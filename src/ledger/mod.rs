@@ -6,13 +6,16 @@
 
 mod accept;
 mod audit;
+mod brake;
 mod claim;
 mod delivery;
+mod erase;
 mod hand;
 mod key;
 mod pause;
 mod read;
 mod record;
+mod retention;
 mod schema;
 mod sqlite;
 mod standing;
@@ -32,11 +35,14 @@ use crate::session::evidence::Evidence;
 use crate::session::{Session, SessionKey};
 
 pub use audit::{Audit, Gap};
+pub use brake::{Alarm, Brake};
+pub use erase::Erased;
 pub use hand::{Handled, Which};
 pub use key::{instance_key, key_path, known_key};
 pub use pause::Paused;
 pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
+pub use retention::Swept;
 pub use sqlite::{Ledger, Ownership};
 pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory, VersionRow};
 
@@ -82,7 +88,7 @@ pub enum DeliveryState {
     Waiting,
     /// Leased by a worker.
     Sending,
-    /// Waits for a record id, with a deadline.
+    /// Waits for a record id, with a deadline, or for the end of the brake's window.
     Parked,
     /// The record is as this version says.
     Delivered,
@@ -105,6 +111,8 @@ pub struct NewMessage {
     pub input: String,
     /// `Message-ID`, if there is one.
     pub message_id: Option<String>,
+    /// Who wrote it, as a digest of the address; the brake counts by it. `None`: not known.
+    pub sender: Option<String>,
     /// SHA-256 of the raw bytes, lower-case hexadecimal.
     pub raw_digest: String,
     /// The raw bytes. Empty only for `too_large`, which was never downloaded.
@@ -160,6 +168,11 @@ pub trait Planner: Send + Sync {
 
     /// The legs of a session whose document was merged. Called inside the transaction.
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg>;
+
+    /// How many repeats are too many.
+    fn brake(&self) -> Brake {
+        Brake::default()
+    }
 }
 
 /// What became of a session of an accepted message.
@@ -189,6 +202,8 @@ pub struct Accepted {
     pub sessions: Vec<(SessionKey, Standing)>,
     /// Deliveries that are due now because of it.
     pub deliveries: usize,
+    /// What the brake began to hold back with it.
+    pub alarms: Vec<Alarm>,
 }
 
 /// A delivery leased to a worker.

@@ -78,6 +78,10 @@ pub struct MessageRow {
     pub detail: Option<String>,
     /// What a person said who discarded it.
     pub note: Option<String>,
+    /// Why its raw bytes are gone: `retention` or `erased`. None while they are there.
+    pub raw_removed: Option<String>,
+    /// Since when.
+    pub raw_removed_at: Option<Timestamp>,
     /// The sessions in it, such as `voice-48213`.
     pub sessions: Vec<String>,
 }
@@ -258,7 +262,8 @@ impl Ledger {
         .await
     }
 
-    /// The raw bytes of a message as they were received. Empty for one that was never downloaded.
+    /// The raw bytes of a message as they were received. Empty for one that was never downloaded; `None` if there
+    /// is no such message, or its bytes were removed.
     pub async fn message_raw(&self, id: MessageId) -> Result<Option<Vec<u8>>, Fault> {
         self.read(move |sql| {
             Ok(sql
@@ -284,7 +289,7 @@ impl Ledger {
 pub(super) const MESSAGE: &str = "SELECT m.id, m.source, m.input, m.message_id, m.raw_digest, m.is_document, \
     m.received_at, m.recorded_at, m.state, m.reason, m.detail, m.note, \
     (SELECT json_group_array(json_array(s.instance, s.channel, s.session_id) ORDER BY f.place) \
-     FROM found f JOIN sessions s ON s.id = f.session WHERE f.message = m.id) FROM messages m";
+     FROM found f JOIN sessions s ON s.id = f.session WHERE f.message = m.id), m.raw_removed, m.raw_removed_at FROM messages m";
 
 pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let word = row.get_ref(8)?.as_str()?;
@@ -302,6 +307,8 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         reason: row.get(9)?,
         detail: row.get(10)?,
         note: row.get(11)?,
+        raw_removed: row.get(13)?,
+        raw_removed_at: row.get::<_, Option<i64>>(14)?.map(moment),
         sessions: keys.iter().map(|(instance, channel, id)| key_text(instance, channel, id)).collect(),
     })
 }

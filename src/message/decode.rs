@@ -129,6 +129,20 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
+/// How many bytes of a text in this charset surely give so many of UTF-8.
+pub(super) fn most_bytes_of(utf8: usize, charset: Option<&str>) -> usize {
+    let charset = charset.unwrap_or_default();
+    let is_any = |names: [&str; 2]| names.iter().any(|name| starts_with(charset, name));
+    let width = if is_any(["utf-32", "utf32"]) {
+        4
+    } else if is_any(["utf-16", "utf16"]) {
+        2
+    } else {
+        1
+    };
+    utf8.saturating_mul(width)
+}
+
 /// Text in a charset → UTF-8 without a byte order mark. Second: whether the charset's name is known and
 /// the text is valid in it.
 pub(super) fn utf8<'a>(text: Cow<'a, [u8]>, charset: Option<&str>) -> (Cow<'a, [u8]>, bool) {

@@ -66,15 +66,17 @@ pub(super) struct Walk<'l> {
     limits: &'l Limits,
     entities: usize,
     bytes: usize,
+    /// Bytes of the raw message, and of those in it that had to be decoded: all are held until the end.
+    held: usize,
     /// Places given, with the number of the last one of that name.
     places: HashMap<String, usize>,
     notes: Vec<String>,
 }
 
 impl<'l> Walk<'l> {
-    /// A walk with nothing counted yet.
-    pub(super) fn new(limits: &'l Limits) -> Self {
-        Self { limits, entities: 0, bytes: 0, places: HashMap::new(), notes: Vec::new() }
+    /// A walk over a message of this size, with nothing counted yet.
+    pub(super) fn new(limits: &'l Limits, raw_bytes: usize) -> Self {
+        Self { limits, entities: 0, bytes: 0, held: raw_bytes, places: HashMap::new(), notes: Vec::new() }
     }
 
     /// The leaf parts of a message in reading order.
@@ -162,6 +164,13 @@ impl<'l> Walk<'l> {
     ) -> Result<(), Refusal> {
         let encoding = head.get("Content-Transfer-Encoding").map_or(Encoding::Identity, Encoding::of);
         let is_mail_file = leaf.file_name.as_deref().is_some_and(|name| has_extension(name, "eml"));
+        if encoding == Encoding::Base64 {
+            // Before the work: well-formed base64 with its line ends gives no less.
+            self.check(head.body.len() / 10 * 7)?;
+            if is_message || is_mail_file {
+                self.check_held(head.body.len() / 10 * 7)?;
+            }
+        }
         let is_media = is_media(&leaf.content.main, leaf.file_name.as_deref()) && !is_mail_file;
         let (mut bytes, mut is_clean) =
             if is_media { (Cow::Borrowed(head.body), true) } else { encoding.decode(head.body) };
@@ -178,6 +187,7 @@ impl<'l> Walk<'l> {
         let kind = leaf.kind();
         let is_text = kind != Kind::Attachment || leaf.content.main == "text" && leaf.content.charset.is_some();
         if is_text {
+            self.cut(&mut bytes, &leaf);
             let (text, is_known) = decode::utf8(bytes, leaf.content.charset.as_deref());
             bytes = text;
             is_clean &= is_known || leaf.content.charset.is_none();
@@ -217,6 +227,8 @@ impl<'l> Walk<'l> {
             Cow::Borrowed(raw) => self.nested_bytes(raw, at, &mut scope, into),
             Cow::Owned(raw) => {
                 self.count(raw.len())?;
+                self.check_held(raw.len())?;
+                self.held += raw.len();
                 let mut parts = Vec::new();
                 self.nested_bytes(&raw, at, &mut scope, &mut parts)?;
                 into.extend(parts.into_iter().map(|part| -> Part<'b> { part.into_owned() }));
@@ -237,10 +249,41 @@ impl<'l> Walk<'l> {
         self.entity(&head, at, scope, into)
     }
 
+    /// No reader looks at more of a text than at the largest document, so no more is made into UTF-8.
+    fn cut(&mut self, bytes: &mut Cow<'_, [u8]>, leaf: &Leaf) {
+        let most = decode::most_bytes_of(self.limits.json_bytes.saturating_add(1), leaf.content.charset.as_deref());
+        if bytes.len() <= most {
+            return;
+        }
+        match bytes {
+            Cow::Borrowed(text) => *text = text.get(..most).unwrap_or(text),
+            Cow::Owned(text) => text.truncate(most),
+        }
+        let limit = self.limits.json_bytes;
+        self.note(|| format!("a text is longer than {limit} bytes: only its beginning is read"));
+    }
+
     fn count(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.check(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Whether a message of so many bytes may be decoded, to be read in turn: one of the largest may hold one that
+    /// fills it, and no more.
+    fn check_held(&self, bytes: usize) -> Result<(), Refusal> {
+        let limit = self.limits.message_bytes.saturating_add(self.limits.message_bytes / 4 * 3);
+        if self.held.saturating_add(bytes) > limit {
+            let sentence = format!("encoded messages in each other are larger than {limit} bytes together");
+            return Err((Reason::TooLarge, sentence));
+        }
+        Ok(())
+    }
+
+    /// Whether so many more decoded bytes are allowed.
+    fn check(&self, bytes: usize) -> Result<(), Refusal> {
         let limit = self.limits.decoded_bytes;
-        if self.bytes > limit {
+        if self.bytes.saturating_add(bytes) > limit {
             return Err((Reason::TooLarge, format!("the decoded parts are larger than {limit} bytes together")));
         }
         Ok(())

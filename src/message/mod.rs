@@ -34,6 +34,8 @@ pub struct Limits {
     pub json_depth: usize,
     /// Bytes of one JSON document.
     pub json_bytes: usize,
+    /// Seconds of reading, after which the next message no longer waits for this one.
+    pub message_seconds: u64,
 }
 
 impl Default for Limits {
@@ -43,9 +45,10 @@ impl Default for Limits {
             header_bytes: 256 << 10,
             parts: 1_000,
             nesting: 16,
-            decoded_bytes: 200 << 20,
+            decoded_bytes: 64 << 20,
             json_depth: 64,
-            json_bytes: 16 << 20,
+            json_bytes: 8 << 20,
+            message_seconds: 30,
         }
     }
 }

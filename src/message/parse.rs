@@ -13,6 +13,9 @@ use super::mime::{self, Walk};
 use super::{Kind, Limits, Message, Part, decode};
 use crate::outcome::Reason;
 
+/// A mail with lines that end in CR alone is copied to be read, and its parts again.
+const LARGEST_COPY: usize = 32 << 20;
+
 /// The view of a raw message. Always gives one: a message over a limit has `refusal` set and no parts; one
 /// that can't be read at all is a single text part and a note.
 pub fn parse<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
@@ -27,6 +30,12 @@ pub fn parse<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
 
 fn read<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
     if memchr(b'\n', raw).is_none() && memchr(b'\r', raw).is_some() && raw.len() <= limits.message_bytes {
+        if raw.len() > LARGEST_COPY {
+            let mut message = Message::default();
+            let sentence = format!("the lines end with CR alone, and it has more than {LARGEST_COPY} bytes");
+            message.refusal = Some((Reason::TooLarge, sentence));
+            return message;
+        }
         let lines: Vec<u8> = raw.iter().map(|&b| if b == b'\r' { b'\n' } else { b }).collect();
         let mut message = read(&lines, limits).into_owned();
         message.notes.push("the lines end with CR alone".to_owned());
@@ -42,7 +51,7 @@ fn read<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
         let sentence = format!("the message has {} bytes, the limit is {}", raw.len(), limits.message_bytes);
         message.refusal = Some((Reason::TooLarge, sentence));
     } else {
-        let mut walk = Walk::new(limits);
+        let mut walk = Walk::new(limits, raw.len());
         if head.fields.is_empty() {
             walk.note(|| "no header fields: taken as text".to_owned());
         }

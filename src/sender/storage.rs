@@ -82,20 +82,29 @@ impl FolderSender {
         }
     }
 
-    /// Looks whether the folder is there and may be written to; changes nothing.
-    pub async fn check(&self) -> Result<(), Verdict> {
+    /// Looks whether the folder, or the place where it is to be made, may be written to; changes nothing. Says
+    /// what it found.
+    pub async fn check(&self) -> Result<&'static str, Verdict> {
         let folder = self.folder.clone();
         let found = tokio::task::spawn_blocking(move || {
-            let metadata = std::fs::metadata(&folder)?;
+            let there = folder.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+            let (at, metadata) = there
+                .enumerate()
+                .find_map(|(at, path)| match std::fs::metadata(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    found => Some(found.map(|metadata| (at, metadata))),
+                })
+                .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
             match (metadata.is_dir(), metadata.permissions().readonly()) {
-                (true, false) => Ok(()),
+                (true, false) if at > 0 => Ok("the folder is made at the first start"),
+                (true, false) => Ok("the folder is there and can be written to"),
                 (false, _) => Err(io::ErrorKind::NotADirectory.into()),
                 (true, true) => Err(io::ErrorKind::PermissionDenied.into()),
             }
         })
         .await;
         match found {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(self.judge(&error)),
             Err(_) => Err(Verdict::new(Class::Retry, Reason::Internal, "the look was broken off")),
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::{Config, DestinationConfig, Way};
 use crate::connector::Connector;
-use crate::ledger::{Leg, Planner};
+use crate::ledger::{Brake, Leg, Planner};
 use crate::outcome::Reason;
 use crate::record::route::{Route, destinations};
 use crate::session::stored::Stored;
@@ -20,6 +20,7 @@ pub struct Router {
     names: Vec<String>,
     rules: BTreeMap<String, Rule>,
     stored: Stored,
+    brake: Brake,
 }
 
 /// What a destination says of record ids.
@@ -38,6 +39,7 @@ impl Router {
             names: config.destinations.iter().map(|d| d.name.clone()).collect(),
             rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
             stored: config.stored(),
+            brake: config.brake,
         }
     }
 
@@ -71,6 +73,10 @@ fn rule(destination: &DestinationConfig) -> Rule {
 }
 
 impl Planner for Router {
+    fn brake(&self) -> Brake {
+        self.brake
+    }
+
     fn legs_of(&self, session: &Session) -> Vec<Leg> {
         destinations(&self.routes, &self.names, session)
             .into_iter()

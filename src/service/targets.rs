@@ -15,7 +15,22 @@ use crate::sender::storage::{FolderSender, FolderSettings};
 /// Destinations by their names.
 pub type Targets = BTreeMap<String, Arc<Target>>;
 
-/// Builds all destinations, or says what is missing. The key marks the mails that they send.
+/// Makes the folders of the configuration that are ours to make: a first start should not need a `mkdir`.
+pub(super) fn make_folders(config: &Config) -> Result<(), Diagnostics> {
+    let mut faults = Diagnostics::new();
+    for destination in &config.destinations {
+        if let Way::Storage { folder, .. } = &destination.way
+            && let Err(error) = std::fs::create_dir_all(folder)
+        {
+            let place = format!("{}: destination.{}", config.shown, destination.name);
+            let sentence = format!("can't make the folder `{}`: {error}", folder.display());
+            faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint("`storage` names it"));
+        }
+    }
+    faults.into_result(())
+}
+
+/// Builds all destinations, or says what is missing; changes nothing. The key marks the mails that they send.
 pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics> {
     let mut faults = Diagnostics::new();
     let mut targets = Targets::new();
@@ -53,10 +68,6 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                 }
             }
             Way::Storage { folder, path } => {
-                // The one folder that is ours to make: a first start should not need a `mkdir`.
-                if let Err(error) = std::fs::create_dir_all(folder) {
-                    fault(format!("can't make the folder `{}`: {error}", folder.display()), "`storage` names it");
-                }
                 let folder = FolderSender::new(FolderSettings { path: folder.clone() });
                 dispatch::Way::Storage { path: path.clone(), folder }
             }

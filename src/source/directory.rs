@@ -31,6 +31,9 @@ pub struct Settings {
     #[serde(default = "super::poll_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub poll_seconds: u64,
+    /// Larger messages are not read; from `[limits]`.
+    #[serde(skip, default = "super::message_bytes")]
+    pub max_bytes: usize,
 }
 
 /// What to do with a file after it is safely taken.
@@ -100,7 +103,7 @@ impl Folder for Directory {
     }
 
     fn open(&self, candidate: &Candidate) -> Items {
-        let items = files::walk(std::slice::from_ref(&candidate.path));
+        let items = files::walk(std::slice::from_ref(&candidate.path)).max_bytes(self.settings.max_bytes);
         let folder = self.settings.path.clone();
         Box::new(items.map(move |item| {
             let mut item = item.map_err(|(_, error)| error)?;
@@ -152,7 +155,7 @@ mod tests {
     use super::*;
 
     fn source(folder: &tempfile::TempDir, after: After) -> Box<Directory> {
-        let settings = Settings { path: folder.path().to_owned(), after, poll_seconds: 1 };
+        let settings = Settings { path: folder.path().to_owned(), after, poll_seconds: 1, max_bytes: 1 << 20 };
         Box::new(Directory { poll: LOOK, ..Directory::new(settings) })
     }
 

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Candidate, Folder, Items};
 use super::{Fault, Inlet, Source, Start, files};
-use crate::message::Limits;
 
 /// A source of kind `maildir`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -36,6 +35,9 @@ pub struct Settings {
     #[serde(default = "super::poll_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub poll_seconds: u64,
+    /// Larger messages are not read; from `[limits]`.
+    #[serde(skip, default = "super::message_bytes")]
+    pub max_bytes: usize,
 }
 
 /// What to do with a mail after it is safely taken.
@@ -129,7 +131,7 @@ impl Folder for Maildir {
 
     fn open(&self, candidate: &Candidate) -> Items {
         let name = name_of(&candidate.path);
-        let mail = files::read_as_mail(&candidate.path, unique(&name).to_owned(), Limits::default().message_bytes);
+        let mail = files::read_as_mail(&candidate.path, unique(&name).to_owned(), self.settings.max_bytes);
         Box::new(std::iter::once(mail))
     }
 
@@ -193,7 +195,7 @@ mod tests {
     }
 
     fn source(folder: &tempfile::TempDir, start: Start, after: After) -> Box<Maildir> {
-        let settings = Settings { path: folder.path().to_owned(), start, after, poll_seconds: 1 };
+        let settings = Settings { path: folder.path().to_owned(), start, after, poll_seconds: 1, max_bytes: 1 << 20 };
         Box::new(Maildir { settings, poll: LOOK })
     }
 

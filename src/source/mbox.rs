@@ -36,6 +36,9 @@ pub struct Settings {
     #[serde(default = "super::poll_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub poll_seconds: u64,
+    /// Larger messages are not read; from `[limits]`.
+    #[serde(skip, default = "super::message_bytes")]
+    pub max_bytes: usize,
 }
 
 /// The source that reads one spool file.
@@ -118,8 +121,7 @@ fn portion(settings: &Settings, mark: &Mark, stable_length: u64) -> io::Result<O
         return Ok(None);
     }
     file.seek(SeekFrom::Start(start.offset))?;
-    let max_bytes = crate::message::Limits::default().message_bytes;
-    let mut reader = Reader::new(BufReader::with_capacity(64 << 10, file), start.offset, max_bytes);
+    let mut reader = Reader::new(BufReader::with_capacity(64 << 10, file), start.offset, settings.max_bytes);
     let (mut items, mut bytes) = (Vec::new(), 0);
     let (mut offset, mut count) = (start.offset, start.count);
     while items.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
@@ -232,7 +234,7 @@ mod tests {
     const FROM: &str = "From a@x Tue Feb 17 10:11:31 2026\n";
 
     fn source(path: &Path, start: Start) -> Box<Mbox> {
-        let settings = Settings { path: path.to_owned(), start, poll_seconds: 1 };
+        let settings = Settings { path: path.to_owned(), start, poll_seconds: 1, max_bytes: 1 << 20 };
         Box::new(Mbox { settings, poll: LOOK })
     }
 
@@ -283,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_that_is_still_written_is_waited_for() {
-        let settings = Settings { path: PathBuf::new(), start: Start::All, poll_seconds: 1 };
+        let settings = Settings { path: PathBuf::new(), start: Start::All, poll_seconds: 1, max_bytes: 1 << 20 };
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().write_all((mail(1) + "From b@x Tue Feb 17 10:11:31 2026\nSubj").as_bytes()).unwrap();
         let settings = Settings { path: file.path().to_owned(), ..settings };

@@ -74,6 +74,17 @@ impl Kind {
         }
     }
 
+    /// Lowers what the source takes in to this many bytes a message; what is larger it hands over as
+    /// [`Content::TooLarge`].
+    pub fn limit_to(&mut self, message_bytes: usize) {
+        match self {
+            Self::Imap(settings) => settings.max_bytes = settings.max_bytes.min(message_bytes as u64),
+            Self::Maildir(settings) => settings.max_bytes = message_bytes,
+            Self::Directory(settings) => settings.max_bytes = message_bytes,
+            Self::Mbox(settings) => settings.max_bytes = message_bytes,
+        }
+    }
+
     /// The paths in the settings, which the configuration makes start from its own folder.
     pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
@@ -252,6 +263,11 @@ pub trait Source: Send {
 
     /// Logs in, looks, changes nothing: for `check --online`. The sentence says what was found.
     fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>>;
+}
+
+/// The largest message where the configuration says none.
+fn message_bytes() -> usize {
+    crate::message::Limits::default().message_bytes
 }
 
 /// How often the sources on disk look, unless told.

@@ -1,6 +1,7 @@
 //! The command line through the built binary: what each command prints where, and its exit codes.
 
 mod delivering;
+mod guarding;
 mod reading;
 mod surface;
 

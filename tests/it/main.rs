@@ -1,6 +1,7 @@
 //! The offline suite: one binary, a file per topic. Needs nothing installed and no network.
 
 mod architecture;
+mod bombs;
 mod cli;
 mod configuration;
 mod connectors;

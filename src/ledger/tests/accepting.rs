@@ -154,7 +154,7 @@ async fn a_leg_that_was_refused_is_dead_from_the_start_and_can_be_released() {
         (Dead, Some("bad_record_id"), Some("no number"))
     );
     world.audit().await;
-    let released = world.ledger.release(vec![rows[0].id], "12", false, at(2)).await.expect("released");
+    let released = world.ledger.release(vec![rows[0].id], Some("12"), false, at(2)).await.expect("released");
     assert_eq!(released[0].after, Some(Waiting));
     assert_eq!(world.claim(1, 2).await[0].record.as_deref(), Some("12"));
 }

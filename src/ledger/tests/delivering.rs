@@ -177,7 +177,7 @@ async fn a_parked_delivery_is_released_by_hand_or_dies_at_its_deadline() {
     assert_eq!(world.ledger.next_due(&[], at(1)).await.expect("a read"), Some(deadline));
     let handled = world.ledger.retry(Which::Ids(ids.clone()), false, at(1)).await.expect("handled");
     assert!(handled.iter().all(|h| h.after.is_none() && h.detail.contains("release")));
-    world.ledger.release(vec![ids[0]], "77", false, at(1)).await.expect("released");
+    world.ledger.release(vec![ids[0]], Some("77"), false, at(1)).await.expect("released");
     assert_eq!(world.claim(9, 2).await[0].record.as_deref(), Some("77"));
     world.ledger.claim(9, &[], LEASE, deadline).await.expect("claimed");
     let dead = world.ledger.deliveries(Filter { state: Some(Dead), ..Filter::default() }).await.expect("a list");

@@ -4,6 +4,7 @@
 mod accepting;
 mod account;
 mod delivering;
+mod guarding;
 mod history;
 
 use std::sync::Arc;
@@ -85,6 +86,7 @@ fn message(input: &str, sessions: Vec<NewSession>) -> NewMessage {
     NewMessage {
         source: "support".to_owned(),
         input: input.to_owned(),
+        sender: None,
         message_id: Some(format!("<{input}@x>")),
         raw_digest: hex(&raw),
         raw: raw.into(),

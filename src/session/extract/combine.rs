@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::lenient::MAX_VALUES;
 use super::{Candidate, Harvest, MAX_SESSIONS, Place};
 use crate::outcome::Reason;
 use crate::session::document::{self, Reading, is_filled};
@@ -29,9 +30,12 @@ struct Understood {
 
 /// Judges a harvest.
 pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile, privacy: &Redaction) -> Extraction {
-    let Harvest { found, mut broken, notes, ambiguous } = harvest;
+    let Harvest { found, mut broken, notes, ambiguous, values } = harvest;
     if found.len() > MAX_SESSIONS {
         return Extraction::Refused(Reason::TooLarge, format!("more than {MAX_SESSIONS} sessions in one message"));
+    }
+    if values > MAX_VALUES {
+        return Extraction::Refused(Reason::TooLarge, "the sessions in one message are too large together".to_owned());
     }
     if let Some(sentence) = ambiguous {
         return Extraction::Refused(Reason::Ambiguous, sentence);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use memchr::memmem;
 use serde_json::Value;
 
-use super::lenient::{self, Dress, Fault};
+use super::lenient::{self, Dress, Fault, MAX_VALUES};
 use super::{Broken, Candidate, Harvest, MAX_SESSIONS, Place};
 use crate::outcome::Reason;
 use crate::session::Channel;
@@ -95,13 +95,14 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
         memchr::memchr(b'{', text.as_bytes().get(..MAX_PREAMBLE.min(text.len())).unwrap_or(&[]))
     };
     let Some(brace) = brace else { return false };
+    let is_only_document = structured && context.how == How::JsonDocument;
     let is_transcript = context.profile.is_transcript(name);
     if is_transcript && !structured {
         return false;
     }
     if text.len() > context.max_bytes {
         let head = text.as_bytes().get(..64 << 10).unwrap_or(text.as_bytes());
-        if promises || signs(head, context.profile) >= 2 {
+        if promises || is_only_document || signs(head, context.profile) >= 2 {
             harvest.broken(Reason::TooLarge, format!("`{}` is larger than {} bytes", context.place, context.max_bytes));
         }
         return true;
@@ -112,11 +113,19 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
             Ok(parsed) if text.get(parsed.end..).is_some_and(|r| r.trim().is_empty()) => {
                 collect(parsed.value, format!("{}#", context.place), 0, context, harvest);
                 if harvest.found.len() > before.0 {
+                    harvest.weigh(parsed.values, parsed.end - start);
                     harvest.repeated(&parsed.repeated, context);
                 }
                 if promises && before == (harvest.found.len(), harvest.broken.len()) {
                     harvest.broken(Reason::MalformedMetadata, format!("`{}` holds no session metadata", context.place));
                 }
+                return true;
+            }
+            // Its first thousand sessions alone would be a guess about the rest.
+            Err((Fault::Size, _))
+                if signs(text.as_bytes().get(..64 << 10).unwrap_or(text.as_bytes()), context.profile) >= 2 =>
+            {
+                harvest.weigh(MAX_VALUES + 1, 0);
                 return true;
             }
             // A transcript is metadata only as a whole document.
@@ -126,9 +135,12 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
     }
     // Lines of JSON, documents one after the other, text before or garbage behind, or broken JSON.
     find(&text, brace, Dress { body: !structured, quoted: 0 }, context, harvest);
-    if before == (harvest.found.len(), harvest.broken.len()) && (promises || (structured && is_metadata_json(name))) {
-        let reason = match lenient::parse(&text, brace, Dress::default(), context.max_depth) {
-            Err((Fault::Depth, _)) => Reason::TooDeep,
+    let is_named = promises || is_only_document || (structured && is_metadata_json(name));
+    if before == (harvest.found.len(), harvest.broken.len()) && is_named {
+        let fault = lenient::parse(&text, brace, Dress::default(), context.max_depth).err().map(|(fault, _)| fault);
+        let reason = match fault {
+            Some(Fault::Depth) => Reason::TooDeep,
+            Some(Fault::Size) => Reason::TooLarge,
             _ => Reason::MalformedMetadata,
         };
         harvest.broken(reason, format!("`{}` {}", context.place, explain(&text, brace, context)));
@@ -154,6 +166,7 @@ fn explain(text: &str, at: usize, context: &Context<'_>) -> String {
             format!("is nearly a session, but its JSON is broken in line {}", line_of(text, place))
         }
         Err((Fault::Depth, _)) => format!("is nested deeper than {} levels", context.max_depth),
+        Err((Fault::Size, _)) => format!("has more than {MAX_VALUES} values"),
         Ok(_) => "holds no session metadata".to_owned(),
     }
 }
@@ -184,8 +197,7 @@ pub(super) fn find(
         if !opens_object(text, start) {
             continue;
         }
-        tries += 1;
-        if tries > MAX_TRIES || budget == 0 || harvest.found.len() > MAX_SESSIONS {
+        if tries > MAX_TRIES || budget == 0 || harvest.is_full() {
             break;
         }
         if let Some((_, reason, sentence)) = pending.take_if(|(reached, ..)| start >= *reached) {
@@ -205,12 +217,16 @@ pub(super) fn find(
                 };
                 collect(parsed.value, place, 0, context, harvest);
                 if harvest.found.len() > before {
+                    harvest.weigh(parsed.values, parsed.end - start);
                     harvest.repeated(&parsed.repeated, context);
                     pending = None;
                     ranges.push(start..parsed.end);
+                } else {
+                    tries += 1;
                 }
             }
             Err((fault, reached)) => {
+                tries += 1;
                 budget = budget.saturating_sub(reached.saturating_sub(start) + 64);
                 let seen = bytes.get(start..reached.max(start)).unwrap_or(&[]);
                 if pending.is_none() && signs(seen, context.profile) >= 2 {
@@ -223,6 +239,7 @@ pub(super) fn find(
                             Reason::MalformedMetadata,
                             format!("is nearly a session, but its JSON is broken in line {}", line_of(text, place)),
                         ),
+                        Fault::Size => (Reason::TooLarge, format!("has more than {MAX_VALUES} values")),
                         Fault::Depth => {
                             (Reason::TooDeep, format!("is nested deeper than {} levels", context.max_depth))
                         }
@@ -274,7 +291,7 @@ fn quote_depth(text: &str, line_start: usize) -> usize {
 
 /// Sessions in a value: itself, the items of a list, or what an envelope holds, JSON in strings included.
 fn collect(value: Value, place: String, depth: usize, context: &Context<'_>, harvest: &mut Harvest) {
-    if depth > MAX_ENVELOPE || harvest.found.len() > MAX_SESSIONS {
+    if depth > MAX_ENVELOPE || harvest.is_full() {
         return;
     }
     match value {
@@ -366,6 +383,16 @@ impl Harvest {
                 self.notes.push(format!("{} has a key twice; the last one counts", context.place));
             }
         }
+    }
+
+    /// Counts what was kept of a document: its values, and its bytes at 64 a value.
+    fn weigh(&mut self, values: usize, bytes: usize) {
+        self.values += values + bytes / 64;
+    }
+
+    /// Whether it holds more than one message may.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() > MAX_SESSIONS || self.values > MAX_VALUES
     }
 
     pub(super) fn broken(&mut self, reason: Reason, sentence: String) {

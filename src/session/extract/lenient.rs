@@ -17,7 +17,13 @@ pub(super) enum Fault {
     Syntax(usize),
     /// Nested deeper than the cap.
     Depth,
+    /// More values than [`MAX_VALUES`].
+    Size,
 }
+
+/// Values of one document, and of all sessions of a message together. A value of two bytes takes fifty times as
+/// many in memory, so the size of a document alone bounds nothing.
+pub(super) const MAX_VALUES: usize = 250_000;
 
 /// A value, and where it ends.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(super) struct Parsed {
     pub(super) end: usize,
     /// Keys that occur twice in one object with different values.
     pub(super) repeated: Vec<String>,
+    /// Values in it, itself included.
+    pub(super) values: usize,
 }
 
 /// How a text may be damaged.
@@ -40,10 +48,10 @@ pub(super) struct Dress {
 
 /// Reads the value that starts at `start`. On a fault the second value is how far it came.
 pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) -> Result<Parsed, (Fault, usize)> {
-    let mut parser =
-        Parser { text, bytes: text.as_bytes(), at: start, dress, left: max_depth.min(120), repeated: Vec::new() };
+    let left = max_depth.min(120);
+    let mut parser = Parser { text, bytes: text.as_bytes(), at: start, dress, left, repeated: Vec::new(), values: 0 };
     match parser.value() {
-        Ok(value) => Ok(Parsed { value, end: parser.at, repeated: parser.repeated }),
+        Ok(value) => Ok(Parsed { value, end: parser.at, repeated: parser.repeated, values: parser.values }),
         Err(fault) => Err((fault, parser.at)),
     }
 }
@@ -55,6 +63,7 @@ struct Parser<'t> {
     dress: Dress,
     left: usize,
     repeated: Vec<String>,
+    values: usize,
 }
 
 /// Bytes of the quotes that a word processor makes of `"`, and their length.
@@ -123,6 +132,10 @@ impl Parser<'_> {
     }
 
     fn value(&mut self) -> Result<Value, Fault> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(Fault::Size);
+        }
         self.blanks();
         match self.peek() {
             Some(b'{') => self.nested(Self::object),
@@ -476,6 +489,7 @@ mod tests {
         assert_eq!(fault("{\"a\": tru"), Err(Fault::End));
         assert_eq!(fault("{\"a\" 1}"), Err(Fault::Syntax(5)));
         assert_eq!(fault(&"[".repeat(9)), Err(Fault::Depth));
+        assert_eq!(fault(&format!("[{}0]", "0,".repeat(MAX_VALUES - 1))), Err(Fault::Size));
         assert_eq!(fault("{\"a\": \"\\x\"}"), Err(Fault::Syntax(7)));
     }
 

@@ -40,6 +40,8 @@ struct Harvest {
     broken: Vec<Broken>,
     notes: Vec<String>,
     ambiguous: Option<String>,
+    /// What all of it weighs in memory, in JSON values.
+    values: usize,
 }
 
 /// One reading of one session.
@@ -144,7 +146,17 @@ fn body(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harve
     if text.len() > SMALL && !may_hold_session(text.as_bytes()) {
         return;
     }
-    let text = text.get(..floor_char(&text, limits.json_bytes)).unwrap_or(&text);
+    let read = text.get(..floor_char(&text, limits.json_bytes)).unwrap_or(&text);
+    let before = (harvest.found.len(), harvest.broken.len());
+    shown(read, part, profile, limits, harvest);
+    if read.len() < text.len() && before == (harvest.found.len(), harvest.broken.len()) {
+        let sentence = format!("`{}` is longer than {} bytes: a session in it could be missed", part.place, read.len());
+        harvest.broken(Reason::TooLarge, sentence);
+    }
+}
+
+/// What a reader of the mail sees.
+fn shown(text: &str, part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
     if part.kind == Kind::Text {
         let ranges = body_json(text, &part.place, profile, limits, harvest);
         labels::read(text, &part.place, &ranges, profile, harvest);

@@ -59,6 +59,8 @@ pub struct Account {
     grant: Grant,
     http: Client,
     state: tokio::sync::Mutex<State>,
+    /// A refresh token that could not be written, such as on a full disk: shown first, and written then.
+    unwritten: Mutex<Option<SecretString>>,
 }
 
 #[derive(Default)]
@@ -86,7 +88,7 @@ pub fn account(settings: &Settings) -> Result<Arc<Account>, Fault> {
     }
     let http = client(settings, &grant.token_url).map_err(|detail| Fault { reason: Reason::Tls, detail })?;
     let identity = grant.identity.clone();
-    let account = Arc::new(Account { grant, http, state: tokio::sync::Mutex::default() });
+    let account = Arc::new(Account::new(grant, http));
     accounts.insert(identity, account.clone());
     Ok(account)
 }
@@ -107,6 +109,10 @@ fn client(settings: &Settings, url: &Url) -> Result<Client, String> {
 }
 
 impl Account {
+    fn new(grant: Grant, http: Client) -> Self {
+        Self { grant, http, state: tokio::sync::Mutex::default(), unwritten: Mutex::default() }
+    }
+
     /// A token that is good for a while yet. A caller that stops waiting does not stop a request under way, since
     /// its answer may hold the only refresh token that is still good.
     pub async fn token(self: &Arc<Self>) -> Result<Token, Fault> {
@@ -164,11 +170,15 @@ impl Account {
         let local = |detail| (Fault { reason: Reason::Unavailable, detail }, None);
         let mut kept = Kept::open(self.grant.kept_in.clone()).await.map_err(local)?;
         let mut refusal = None;
-        for candidate in kept.candidates(configured) {
+        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for candidate in unwritten.into_iter().chain(kept.candidates(configured)) {
             match self.post(Some(&candidate)).await {
                 Ok(granted) => {
                     let newest = granted.refresh.as_ref().unwrap_or(&candidate);
-                    kept.keep(newest, &candidate, configured).await.map_err(local)?;
+                    let written = kept.keep(newest, &candidate, configured).await;
+                    *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner) =
+                        written.is_err().then(|| newest.clone());
+                    written.map_err(local)?;
                     return Ok(granted);
                 }
                 Err(refused) if refused.is_invalid_grant => _ = refusal.get_or_insert(refused),

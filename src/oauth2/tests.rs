@@ -64,7 +64,7 @@ impl Endpoint {
 fn fresh(settings: &Settings) -> Arc<Account> {
     let grant = Grant::of(settings).expect("a grant");
     let http = client(settings, &grant.token_url).expect("a client");
-    Arc::new(Account { grant, http, state: tokio::sync::Mutex::default() })
+    Arc::new(Account::new(grant, http))
 }
 
 fn folder() -> tempfile::TempDir {
@@ -147,13 +147,18 @@ async fn an_endpoint_that_fails_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_can_not_be_kept_gives_no_access_token() {
-    let script = [(200, r#"{"access_token":"t1","refresh_token":"r2"}"#)];
+async fn a_refresh_token_that_can_not_be_written_is_not_used_before_it_is() {
+    let script = [(200, r#"{"access_token":"t1","refresh_token":"r2"}"#), (200, r#"{"access_token":"t2"}"#)];
     let (endpoint, folder) = (Endpoint::start(&script).await, folder());
     let account = fresh(&endpoint.settings(&folder, "refresh_token = 'r1'"));
-    let mut blocked = account.grant.kept_in.clone().into_os_string();
-    blocked.push(".new");
-    std::fs::create_dir_all(std::path::Path::new(&blocked).join("full")).expect("a folder");
+    let mut in_the_way = account.grant.kept_in.clone().into_os_string();
+    in_the_way.push(".new");
+    std::fs::create_dir(&in_the_way).expect("a folder");
     let fault = account.token().await.expect_err("no token");
     assert!(fault.detail.contains("can't keep the new refresh token"), "{fault:?}");
+    std::fs::remove_dir(&in_the_way).expect("gone");
+    account.state.lock().await.fault = None;
+    assert_eq!(account.token().await.expect("a token").secret.expose_secret(), "t2");
+    assert!(endpoint.bodies()[1].contains("refresh_token=r2"));
+    assert!(std::fs::read_to_string(&account.grant.kept_in).expect("a file").contains("\"newest\":\"r2\""));
 }

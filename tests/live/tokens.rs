@@ -57,7 +57,8 @@ async fn serve(servers: &Servers, user: String, issuer: Arc<Mutex<Issuer>>) {
     tokio::spawn(async move { axum::serve(listener, app).await });
 }
 
-#[tokio::test]
+// The issuer answers on another thread while this one waits for the program.
+#[tokio::test(flavor = "multi_thread")]
 async fn mail_comes_by_tokens_that_end_and_refresh_tokens_that_are_exchanged() {
     let servers = Servers::up(&["dovecot"]);
     let user = servers.get("MAIL_ARCHIVE").to_owned();

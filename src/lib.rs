@@ -35,6 +35,8 @@ pub mod folder;
 pub mod secret;
 pub mod tls;
 pub mod settings;
+// ── access tokens (a token endpoint is asked)
+pub mod oauth2;
 // ── message (pure)
 pub mod message;
 // ── session (pure)

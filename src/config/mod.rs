@@ -187,7 +187,8 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
-    let around = source::Around { base, limits, privacy: &privacy, places: &places };
+    let state = base.join(&table.state);
+    let around = source::Around { base, state: &state, limits, privacy: &privacy, places: &places };
     let mut sources = Vec::new();
     for (name, source) in table.source {
         if let Some(source) = source::check(&name, source, &around, &mut profiles, &mut faults) {
@@ -208,7 +209,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let Some(profile) = profile else { return Err(faults) };
     faults.into_result(Config {
         shown: file.name.to_string(),
-        state: base.join(&table.state),
+        state,
         log: match table.log {
             Log::Text => Form::Text,
             Log::Json => Form::Json,

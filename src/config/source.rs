@@ -64,6 +64,8 @@ pub struct SourceConfig {
 pub(super) struct Around<'a> {
     /// The folder that relative paths start from.
     pub(super) base: &'a Path,
+    /// The ledger's file.
+    pub(super) state: &'a Path,
     pub(super) limits: Limits,
     pub(super) privacy: &'a Arc<Redaction>,
     pub(super) places: &'a Places,
@@ -76,7 +78,7 @@ pub(super) fn check(
     profiles: &mut Profiles<'_>,
     faults: &mut Diagnostics,
 ) -> Option<SourceConfig> {
-    let Around { base, limits, privacy, places } = *around;
+    let Around { base, state, limits, privacy, places } = *around;
     let before = faults.len();
     let SourceTable { mut kind, instance, profile: profile_name, trust: Trust::Anyone } = table;
     for (key, sentence, hint) in kind.validate() {
@@ -87,6 +89,7 @@ pub(super) fn check(
     for path in kind.paths() {
         *path = below(base, path);
     }
+    kind.keep_beside(state);
     if instance.is_empty() || !instance.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
         let fault =
             places.fault(&["source", name, "instance"], "bad_value", format!("`{instance}` can't name an instance"));

@@ -76,7 +76,7 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
             .insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
     }
     for source in &config.sources {
-        if let Some(Err(sentence)) = source.kind.secret().map(|s| s.reveal()) {
+        for sentence in source.kind.secrets().into_iter().filter_map(|s| s.reveal().err()) {
             let place = format!("{}: source.{}", config.shown, source.name);
             faults
                 .push(Diagnostic::of_file(place, "not_ready", sentence).hint("set it for the user that runs mail2crm"));

@@ -88,18 +88,32 @@ impl Kind {
     /// The paths in the settings, which the configuration makes start from its own folder.
     pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
-            Self::Imap(settings) => settings.ca_file.iter_mut().collect(),
+            Self::Imap(settings) => {
+                let token = settings.oauth2.as_mut().and_then(|oauth2| oauth2.ca_file.as_mut());
+                settings.ca_file.iter_mut().chain(token).collect()
+            }
             Self::Maildir(settings) => vec![&mut settings.path],
             Self::Directory(settings) => vec![&mut settings.path],
             Self::Mbox(settings) => vec![&mut settings.path],
         }
     }
 
-    /// The credential that is needed.
-    pub fn secret(&self) -> Option<&Secret> {
+    /// The credentials that are needed.
+    pub fn secrets(&self) -> Vec<&Secret> {
         match self {
-            Self::Imap(settings) => Some(&settings.password),
-            _ => None,
+            Self::Imap(settings) => {
+                settings.password.iter().chain(settings.oauth2.iter().flat_map(|oauth2| oauth2.secrets())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Says where the ledger is, beside which renewed credentials are kept.
+    pub fn keep_beside(&mut self, state: &Path) {
+        if let Self::Imap(settings) = self
+            && let Some(oauth2) = &mut settings.oauth2
+        {
+            oauth2.state = state.to_owned();
         }
     }
 }

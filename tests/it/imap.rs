@@ -4,6 +4,8 @@
 mod imap_server;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -497,4 +499,82 @@ async fn a_check_looks_and_changes_nothing() {
     let said = source(&server, "after = { move_to = 'Gone' }").check().await.expect("a sentence");
     assert!(said.ends_with("`Gone` is not there yet and will be made at the first move"), "{said}");
     assert!(server.commands("SELECT").is_empty() && server.commands("CREATE").is_empty());
+}
+
+/// A token endpoint that gives these tokens in turn, the last one for ever.
+async fn token_endpoint(tokens: &'static [&'static str]) -> (String, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = move || {
+        let number = count.fetch_add(1, Ordering::SeqCst).min(tokens.len() - 1);
+        std::future::ready(format!(
+            r#"{{"access_token":"{}","token_type":"Bearer","expires_in":3600}}"#,
+            tokens[number]
+        ))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/token", listener.local_addr().expect("an address"));
+    let app = axum::Router::new().route("/token", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, asked)
+}
+
+fn with_token(server: &Server, url: &str) -> Box<Imap> {
+    let token = format!("oauth2 = {{ token_url = '{url}', client_id = 'c', client_secret = 's' }}");
+    let settings = Settings { password: None, ..settings(server, &token) };
+    assert_eq!(settings.validate(), []);
+    Box::new(Imap::new(settings, NOW.parse::<Timestamp>().expect("a time")))
+}
+
+#[tokio::test]
+async fn a_token_logs_in_by_either_mechanism_with_and_without_an_initial_response() {
+    let (url, asked) = token_endpoint(&["good"]).await;
+    for (offered, command) in [
+        ("AUTH=XOAUTH2", "AUTHENTICATE XOAUTH2"),
+        ("AUTH=XOAUTH2 SASL-IR", "AUTHENTICATE XOAUTH2 "),
+        ("AUTH=OAUTHBEARER AUTH=XOAUTH2", "AUTHENTICATE OAUTHBEARER"),
+        ("AUTH=OAUTHBEARER AUTH=XOAUTH2 SASL-IR", "AUTHENTICATE OAUTHBEARER "),
+    ] {
+        let server = Server::start().await;
+        server.state().capabilities = format!("IMAP4rev1 {offered}");
+        with_token(&server, &url).check().await.expect("a login");
+        let commands = server.commands("AUTHENTICATE");
+        assert!(commands.len() == 1 && commands[0].starts_with(command), "{offered}: {commands:?}");
+        assert_eq!(commands[0].split(' ').count(), 2 + usize::from(offered.ends_with("SASL-IR")));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "one token serves all");
+}
+
+#[tokio::test]
+async fn a_refused_token_is_told_with_the_servers_challenge_and_without_the_token() {
+    for offered in ["AUTH=XOAUTH2", "AUTH=XOAUTH2 SASL-IR", "AUTH=OAUTHBEARER", "AUTH=OAUTHBEARER SASL-IR"] {
+        let (url, asked) = token_endpoint(&["wrong"]).await;
+        let server = Server::start().await;
+        server.state().capabilities = format!("IMAP4rev1 {offered}");
+        let fault = with_token(&server, &url).check().await.expect_err("refused");
+        assert_eq!((fault.reason, fault.step), (Reason::Unauthorized, "login"), "{fault}");
+        assert!(fault.detail.contains("AUTHENTICATIONFAILED") && fault.detail.contains("400, it wants"), "{fault}");
+        assert!(!fault.detail.contains("wrong"), "{fault}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "a new token that is refused is not asked for again at once");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ended_early_is_renewed_at_the_next_login() {
+    let (url, asked) = token_endpoint(&["good", "better"]).await;
+    let server = Server::start().await;
+    server.state().capabilities = "IMAP4rev1 AUTH=XOAUTH2 SASL-IR".to_owned();
+    with_token(&server, &url).check().await.expect("a login");
+    server.state().token = "better".to_owned();
+    with_token(&server, &url).check().await.expect("a login with a new token");
+    assert_eq!((asked.load(Ordering::SeqCst), server.commands("AUTHENTICATE").len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_token_is_not_sent_one() {
+    let (url, _) = token_endpoint(&["good"]).await;
+    let server = Server::start().await;
+    let fault = with_token(&server, &url).check().await.expect_err("no mechanism");
+    assert!(fault.detail.contains("AUTH=XOAUTH2"), "{fault}");
+    assert!(server.commands("AUTHENTICATE").is_empty() && server.commands("LOGIN").is_empty());
 }

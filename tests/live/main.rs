@@ -6,3 +6,4 @@ mod senders;
 mod servers;
 mod spine;
 mod support;
+mod tokens;

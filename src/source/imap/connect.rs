@@ -1,13 +1,17 @@
-//! From settings to a connection that is logged in: dial, TLS or STARTTLS, LOGIN or AUTHENTICATE PLAIN.
+//! From settings to a connection that is logged in: dial, TLS or STARTTLS, LOGIN or AUTHENTICATE
+//! (PLAIN, or OAUTHBEARER and XOAUTH2 with a token; RFC 4959 where offered).
 //!
 //! The lines before the login are read here, not by the client library, because STARTTLS must not let one
 //! byte of the clear text into the secured stream (RFC 8314, CVE-2011-0411). Credentials never go over a
 //! network in clear, and LOGINDISABLED is heeded (RFC 3501 section 6.2.3).
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_imap::error::Error;
 use async_imap::{Authenticator, Client};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
@@ -16,6 +20,8 @@ use tokio_rustls::TlsConnector;
 use super::connection::{Capabilities, Connection, said, silence};
 use super::settings::{Settings, Tls};
 use super::wire::{Duplex, Wire};
+use crate::oauth2;
+use crate::oauth2::sasl::{self, Mechanism};
 use crate::outcome::Reason;
 use crate::source::{Fault, tls};
 use crate::tls::is_loopback;
@@ -23,19 +29,39 @@ use crate::tls::is_loopback;
 /// No greeting, capability or STARTTLS answer is longer.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// How the account is proved. OAuth 2 bearers will be another variant.
+/// How the account is proved.
 enum Credentials {
-    Password { user: String, password: SecretString },
+    Password(SecretString),
+    Bearer(Arc<oauth2::Account>, oauth2::Token),
 }
 
-/// Connects, secures and logs in. `trust` is made at the first call and kept.
+/// Connects, secures and logs in. `trust` is made at the first call and kept. A token that was used before and is
+/// refused now is renewed once.
 pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) -> Result<Connection, Fault> {
-    let patience = settings.patience();
     let credentials = prepare(settings, trust).await?;
+    match (attempt(settings, trust, &credentials).await, &credentials) {
+        (Err(fault), Credentials::Bearer(account, token)) if fault.reason == Reason::Unauthorized => {
+            account.forget(token).await;
+            if !token.is_reused {
+                return Err(fault);
+            }
+            let token = account.token().await.map_err(no_token)?;
+            attempt(settings, trust, &Credentials::Bearer(account.clone(), token)).await
+        }
+        (result, _) => result,
+    }
+}
+
+async fn attempt(
+    settings: &Settings,
+    trust: &Option<TlsConnector>,
+    credentials: &Credentials,
+) -> Result<Connection, Fault> {
+    let patience = settings.patience();
     let host = settings.host.trim();
     let stream = tls::dial(host, settings.port(), patience).await?;
     // Without a connector there is `tls = "none"`, which was checked to go to this machine.
-    let (stream, capabilities): (Box<dyn Duplex>, _) = match (settings.tls, &*trust) {
+    let (stream, capabilities): (Box<dyn Duplex>, _) = match (settings.tls, trust) {
         (Tls::Implicit, Some(connector)) => {
             greeted(Box::new(tls::secure(connector, stream, host, patience).await?), patience).await?
         }
@@ -56,7 +82,7 @@ pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) 
     // Some room, because servers round the size of a message that they announce.
     let largest = settings.max_bytes + settings.max_bytes / 4 + (1 << 20);
     let client = Client::new(BufWriter::with_capacity(1024, Wire::new(stream, largest)));
-    log_in(client, &capabilities, credentials, patience).await
+    log_in(client, &capabilities, settings, credentials).await
 }
 
 /// Reads the password and the authorities: files and commands, so not on the runtime's own threads.
@@ -65,13 +91,15 @@ async fn prepare(settings: &Settings, trust: &mut Option<TlsConnector>) -> Resul
         let detail = "`tls = \"none\"` is only for this machine itself".to_owned();
         return Err(Fault { reason: Reason::Tls, step: "tls", detail });
     }
-    let secret = settings.password.clone();
+    let (password, oauth2) = (settings.password.clone(), settings.oauth2.clone());
     let wanted = settings.tls != Tls::None && trust.is_none();
     let ca_file = settings.ca_file.clone();
     let read = tokio::task::spawn_blocking(move || {
-        (secret.reveal(), wanted.then(|| tls::connector(ca_file.as_deref())).transpose())
+        let account = oauth2.as_ref().map(oauth2::account);
+        let password = password.as_ref().filter(|_| account.is_none()).map(|secret| secret.reveal());
+        (password, account, wanted.then(|| tls::connector(ca_file.as_deref())).transpose())
     });
-    let (password, connector) = read.await.map_err(|_| Fault {
+    let (password, account, connector) = read.await.map_err(|_| Fault {
         reason: Reason::Tls,
         step: "tls",
         detail: "reading the authorities failed".to_owned(),
@@ -79,8 +107,18 @@ async fn prepare(settings: &Settings, trust: &mut Option<TlsConnector>) -> Resul
     if let Some(connector) = connector? {
         *trust = Some(connector);
     }
+    if let Some(account) = account {
+        let account = account.map_err(no_token)?;
+        let token = account.token().await.map_err(no_token)?;
+        return Ok(Credentials::Bearer(account, token));
+    }
+    let password = password.unwrap_or_else(|| Err("neither `password` nor `oauth2` is there".to_owned()));
     let password = password.map_err(|detail| Fault { reason: Reason::Unauthorized, step: "password", detail })?;
-    Ok(Credentials::Password { user: settings.user.clone(), password })
+    Ok(Credentials::Password(password))
+}
+
+fn no_token(fault: oauth2::Fault) -> Fault {
+    Fault { reason: fault.reason, step: "token", detail: fault.detail }
 }
 
 async fn greeted(stream: Box<dyn Duplex>, patience: Duration) -> Result<(Box<dyn Duplex>, Capabilities), Fault> {
@@ -92,31 +130,57 @@ async fn greeted(stream: Box<dyn Duplex>, patience: Duration) -> Result<(Box<dyn
 async fn log_in(
     client: Client<BufWriter<Wire>>,
     capabilities: &Capabilities,
-    credentials: Credentials,
-    patience: Duration,
+    settings: &Settings,
+    credentials: &Credentials,
 ) -> Result<Connection, Fault> {
-    let step = "login";
-    let fault = |reason, detail| Fault { reason, step, detail };
-    let Credentials::Password { user, password } = credentials;
-    let plain = capabilities.has("AUTH=PLAIN");
-    let disabled = capabilities.has("LOGINDISABLED");
-    if disabled && !plain {
-        let detail = "the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)".to_owned();
-        return Err(fault(Reason::Unauthorized, detail));
-    }
-    let secret = password.expose_secret();
-    // LOGIN takes quoted strings, which are ASCII; PLAIN is UTF-8 by its definition (RFC 4616).
-    let logged_in = if plain && (disabled || !user.is_ascii() || !secret.is_ascii()) {
-        timeout(patience, client.authenticate("PLAIN", Plain(format!("\0{user}\0{secret}")))).await
-    } else {
-        timeout(patience, client.login(&user, secret)).await
+    let (step, patience, user) = ("login", settings.patience(), settings.user.as_str());
+    let unauthorized = |detail: &str| Fault { reason: Reason::Unauthorized, step, detail: detail.to_owned() };
+    let told = Told::default();
+    let logged_in = match credentials {
+        Credentials::Password(password) => {
+            let plain = capabilities.has("AUTH=PLAIN");
+            let disabled = capabilities.has("LOGINDISABLED");
+            if disabled && !plain {
+                return Err(unauthorized("the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)"));
+            }
+            let secret = password.expose_secret();
+            // LOGIN takes quoted strings, which are ASCII; PLAIN is UTF-8 by its definition (RFC 4616).
+            if plain && (disabled || !user.is_ascii() || !secret.is_ascii()) {
+                timeout(patience, client.authenticate("PLAIN", Plain(format!("\0{user}\0{secret}")))).await
+            } else {
+                timeout(patience, client.login(user, secret)).await
+            }
+        }
+        Credentials::Bearer(_, token) => {
+            let Some(mechanism) = Mechanism::choose(|name| capabilities.has(&format!("AUTH={name}"))) else {
+                let detail = "the server takes no token (neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2); is OAuth allowed for IMAP there?";
+                return Err(unauthorized(detail));
+            };
+            if user.contains('\x01') {
+                return Err(unauthorized("`user` holds a control character"));
+            }
+            let initial = mechanism.initial(user, settings.host.trim(), settings.port(), token.secret.expose_secret());
+            let (command, initial) = if capabilities.has("SASL-IR") {
+                (format!("{} {}", mechanism.name(), STANDARD.encode(initial)), None)
+            } else {
+                (mechanism.name().to_owned(), Some(initial))
+            };
+            let bearer = Bearer { mechanism, initial, told: told.clone() };
+            timeout(patience, client.authenticate(command, bearer)).await
+        }
     };
     let imap = match logged_in {
         Ok(Ok(imap)) => imap,
-        Ok(Err((error, _))) => return Err(refused(error, &user)),
+        Ok(Err((error, _))) => {
+            let mut fault = refused(error, user);
+            if let Some(why) = told.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                fault.detail.push_str(&format!(" (it says of the token: {why})"));
+            }
+            return Err(fault);
+        }
         Err(_) => return Err(silence(step, patience)),
     };
-    let mut connection = Connection::new(imap, patience, user);
+    let mut connection = Connection::new(imap, patience, user.to_owned());
     connection.learn_capabilities().await?;
     Ok(connection)
 }
@@ -149,6 +213,27 @@ impl Authenticator for Plain {
 
     fn process(&mut self, _: &[u8]) -> String {
         std::mem::take(&mut self.0)
+    }
+}
+
+/// What the server says against a token, for the fault.
+type Told = Arc<Mutex<Option<String>>>;
+
+/// The token, if it did not go with the command; then the answer to an error challenge.
+struct Bearer {
+    mechanism: Mechanism,
+    initial: Option<String>,
+    told: Told,
+}
+
+impl Authenticator for Bearer {
+    type Response = String;
+
+    fn process(&mut self, challenge: &[u8]) -> String {
+        self.initial.take().unwrap_or_else(|| {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = sasl::error_in(challenge);
+            self.mechanism.after_error().to_owned()
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::oauth2;
 use crate::secret::Secret;
 use crate::source::Start;
 use crate::tls::is_loopback;
@@ -31,8 +32,12 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// The account's name.
     pub user: String,
-    /// The account's password: `{ env = "…" }`, `{ file = "…" }` or `{ command = "…" }`.
-    pub password: Secret,
+    /// The account's password: `{ env = "…" }`, `{ file = "…" }` or `{ command = "…" }`. Either this or `oauth2`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Logs in with an OAuth 2.0 access token instead of a password (OAUTHBEARER or XOAUTH2).
+    #[serde(default)]
+    pub oauth2: Option<oauth2::Settings>,
     /// The mailbox to read, in plain Unicode with the server's separators (`INBOX/Sessions`). Default: `"INBOX"`.
     #[serde(default = "inbox")]
     pub mailbox: String,
@@ -131,6 +136,11 @@ impl Settings {
         if self.user.is_empty() {
             fault("user", "`user` is empty", "write the account's name");
         }
+        match (&self.password, &self.oauth2) {
+            (None, None) => fault("user", "neither `password` nor `oauth2` is there", "write one of them"),
+            (Some(_), Some(_)) => fault("password", "`password` and `oauth2` are both there", "remove one of them"),
+            _ => {}
+        }
         if self.mailbox.is_empty() {
             fault("mailbox", "`mailbox` is empty", "leave it out for `INBOX`");
         }
@@ -150,6 +160,7 @@ impl Settings {
         if !(1..=LARGEST).contains(&self.max_bytes) {
             fault("max_bytes", "`max_bytes` is out of range", "write a number from 1 to 402653184 (384 MiB)");
         }
+        faults.extend(self.oauth2.iter().flat_map(oauth2::Settings::validate));
         faults
     }
 
@@ -212,6 +223,15 @@ mod tests {
         let keys: Vec<_> = settings.validate().into_iter().map(|(key, ..)| key).collect();
         let all = ["tls", "port", "ca_file", "after.move_to", "poll_seconds", "timeout_seconds", "max_bytes"];
         assert_eq!(keys, all);
+    }
+
+    #[test]
+    fn a_password_or_a_token_but_not_both() {
+        let token = "oauth2 = { provider = 'google', client_id = 'c', refresh_token = 'r' }";
+        let keys = |settings: Settings| settings.validate().into_iter().map(|(key, ..)| key).collect::<Vec<_>>();
+        assert_eq!(keys(read(token)), ["password"]);
+        assert!(keys(Settings { password: None, ..read(token) }).is_empty());
+        assert_eq!(keys(Settings { password: None, ..read("") }), ["user"]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) capabilities: String,
     pub(crate) user: String,
     pub(crate) password: String,
+    /// The access token that is taken.
+    pub(crate) token: String,
     pub(crate) uidvalidity: u32,
     pub(crate) uid_next: u32,
     pub(crate) mails: BTreeMap<u32, Mail>,
@@ -78,6 +80,7 @@ impl Server {
             capabilities: "IMAP4rev1 IDLE UIDPLUS MOVE".to_owned(),
             user: "robot".to_owned(),
             password: "secret \"word\"".to_owned(),
+            token: "good".to_owned(),
             uidvalidity: 7,
             uid_next: 1,
             mails: BTreeMap::new(),
@@ -223,6 +226,16 @@ impl Peer {
                         if fine { "OK in".to_owned() } else { "NO [AUTHENTICATIONFAILED] no".to_owned() }
                     })
                 }
+                ["AUTHENTICATE", mechanism @ ("XOAUTH2" | "OAUTHBEARER"), ..] => {
+                    let initial = match words.get(2) {
+                        Some(initial) => (*initial).to_owned(),
+                        None => {
+                            self.say("+ ").await?;
+                            self.line().await?
+                        }
+                    };
+                    self.bearer(mechanism, &initial).await?
+                }
                 ["SELECT" | "EXAMINE", ..] => self.select(&rest(1), words[0] == "EXAMINE").await?,
                 ["STATUS", folder, ..] => {
                     let there = self.with(|state| state.folders.contains(&folder.trim_matches('"').to_owned()));
@@ -275,6 +288,28 @@ impl Peer {
             };
             self.say(format!("{tag} {reply}")).await?;
         }
+    }
+
+    /// Judges a token as Gmail does: what is wrong comes as a challenge, which the client has to answer.
+    async fn bearer(&mut self, mechanism: &str, initial: &str) -> std::io::Result<String> {
+        use base64::Engine;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let expected = self.with(|state| match mechanism {
+            "XOAUTH2" => format!("user={}\x01auth=Bearer {}\x01\x01", state.user, state.token),
+            _ => {
+                let port = self.write.local_addr().expect("an address").port();
+                let to = format!("host=127.0.0.1\x01port={port}");
+                format!("n,a={},\x01{to}\x01auth=Bearer {}\x01\x01", state.user, state.token)
+            }
+        });
+        if initial == base64.encode(expected) {
+            return Ok("OK in".to_owned());
+        }
+        let challenge = base64.encode(r#"{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}"#);
+        self.say(format!("+ {challenge}")).await?;
+        let answer = self.line().await?;
+        let due = if mechanism == "XOAUTH2" { "" } else { "AQ==" };
+        Ok(if answer == due { "NO [AUTHENTICATIONFAILED] Invalid credentials" } else { "BAD what?" }.to_owned())
     }
 
     async fn select(&mut self, name: &str, read_only: bool) -> std::io::Result<String> {

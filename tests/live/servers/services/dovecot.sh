@@ -1,5 +1,6 @@
 # Dovecot: IMAP (143 STARTTLS, 993 TLS), POP3 (110, 995), LMTP (24) over Maildir; answers Postfix's SASL
-# questions (12). Accounts: inbox, agent, archive, and full, which has room for 16 kB.
+# questions (12). Access tokens (XOAUTH2, OAUTHBEARER) are looked up at 127.0.0.1:88 (RFC 7662), where the test that
+# uses them answers. Accounts: inbox, agent, archive, and full, which has room for 16 kB.
 # shellcheck shell=bash
 dovecot_apt="dovecot-imapd dovecot-pop3d dovecot-lmtpd"
 
@@ -17,6 +18,14 @@ dovecot_start() {
     [ "$u" != full ] || extra="userdb_quota_rule=*:storage=16K"
     echo "$u@$LIVE_DOMAIN:{PLAIN}$LIVE_PASSWORD::::::$extra"
   done >"$d/users"
+  cat >"$d/oauth2.conf" <<CONF
+introspection_mode = post
+introspection_url = http://127.0.0.1:$(port 88)/introspect
+username_attribute = username
+active_attribute = active
+active_value = true
+timeout_msecs = 5000
+CONF
   cat >"$d/dovecot.conf" <<CONF
 protocols = imap pop3 lmtp
 base_dir = $d/run
@@ -27,7 +36,7 @@ ssl = yes
 ssl_cert = <$LIVE_DIR/tls/server.crt
 ssl_key = <$LIVE_DIR/tls/server.key
 ssl_min_protocol = TLSv1.2
-auth_mechanisms = plain login
+auth_mechanisms = plain login xoauth2 oauthbearer
 auth_username_format = %Lu
 # A wrong password is answered at once, and repeated ones are not slowed down.
 auth_failure_delay = 0
@@ -46,7 +55,13 @@ mail_plugins = quota
 mail_fsync = never
 recipient_delimiter = +
 passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = $d/oauth2.conf
+}
+passdb {
   driver = passwd-file
+  mechanisms = plain login
   args = $d/users
 }
 userdb {
@@ -132,6 +147,7 @@ LIVE_IMAPS_PORT=$(port 993)
 LIVE_POP3_PORT=$(port 110)
 LIVE_POP3S_PORT=$(port 995)
 LIVE_LMTP_PORT=$(port 24)
+LIVE_TOKEN_PORT=$(port 88)
 LIVE_MAIL_INBOX=inbox@$LIVE_DOMAIN
 LIVE_MAIL_AGENT=agent@$LIVE_DOMAIN
 LIVE_MAIL_ARCHIVE=archive@$LIVE_DOMAIN

@@ -1,19 +1,25 @@
 //! From received bytes to committed sessions and deliveries.
 //!
-//! `read` is the list of steps that every message goes through, pure but for DNS; `extract`, `render` and
-//! `process` call the same function. `Intake::serve` reads what one source hands over, commits each batch
-//! with the source's position in one transaction, and only then answers the source.
+//! `read` is the list of steps that every message goes through, pure; `extract`, `render` and `process` call
+//! the same function. `Gate` then decides who may cause an effect, and asks DNS for that. `Intake::serve`
+//! reads what one source hands over, commits each batch with the source's position in one transaction, and
+//! only then answers the source.
+
+mod gate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+pub use gate::Gate;
+
 use crate::digest::sha256;
 use crate::ledger::Ledger;
-use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::ledger::{Accepted, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::message::automatic::{self, Automatic};
 use crate::message::mark::InstanceKey;
 use crate::message::{Limits, Message, parse};
@@ -23,6 +29,11 @@ use crate::session::extract;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
 use crate::source::{Content, Handover, Received, Settled};
+use crate::verify::Verifier;
+
+/// How long mail that DNS must say something about waits in its source. Then it goes to quarantine, so that
+/// nothing waits behind it for ever; `messages reprocess` asks again.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How the messages of one source are read.
 #[derive(Debug, Clone)]
@@ -33,6 +44,8 @@ pub struct Rules {
     pub profile: Arc<Profile>,
     /// What a stranger may make us do.
     pub limits: Limits,
+    /// Who may cause an effect.
+    pub trust: TrustPolicy,
     /// What is masked in what they find.
     pub privacy: Arc<Redaction>,
     /// The key by which this instance knows its own mail; `None`: there is none yet.
@@ -169,9 +182,22 @@ pub struct Intake {
     pub ledger: Ledger,
     /// Where their sessions go.
     pub planner: Arc<dyn Planner>,
+    /// What checks where they come from.
+    pub verifier: Arc<Verifier>,
 }
 
 impl Intake {
+    /// An intake for the source with this name.
+    pub fn new(
+        source: impl Into<Arc<str>>,
+        rules: Arc<Rules>,
+        ledger: Ledger,
+        planner: Arc<dyn Planner>,
+        verifier: Arc<Verifier>,
+    ) -> Self {
+        Self { source: source.into(), rules, ledger, planner, verifier }
+    }
+
     /// Serves a source until it hands over no more. Batches are committed in their order; once one could
     /// not be committed, those that the source had sent behind it are not committed either, so that its
     /// position never passes a gap.
@@ -198,6 +224,7 @@ impl Intake {
             };
             match committed {
                 Ok(accepted) => {
+                    self.verifier.answered(&self.source);
                     let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
                     let mut settled: Vec<_> =
                         accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
@@ -206,37 +233,66 @@ impl Intake {
                     }
                     let _ = prepared.handover.answer.send(settled);
                 }
-                Err(fault) => {
-                    tracing::error!(source = %self.source, error = %fault, "a batch could not be committed; it stays in the source and is tried again");
+                Err(why) => {
+                    tracing::error!(source = %self.source, error = %why, "a batch could not be committed; it stays in the source and is tried again");
                     // Those behind are answered first: the source sends nothing new before its first answer.
                     if let Some(work) = coming.take() {
-                        refuse(joined(work.await).handover, &fault);
+                        refuse(joined(work.await).handover, &why);
                     }
                     while let Ok(following) = from_source.try_recv() {
-                        refuse(following, &fault);
+                        refuse(following, &why);
                     }
-                    refuse(prepared.handover, &fault);
+                    refuse(prepared.handover, &why);
                 }
             }
         }
     }
 
-    /// Reads a batch off the runtime's threads.
+    /// Reads a batch off the runtime's threads, then asks who sent it.
     fn prepare(&self, handover: Handover) -> JoinHandle<Prepared> {
         let this = self.clone();
         let now = Timestamp::now();
-        tokio::task::spawn_blocking(move || {
-            let items = handover.batch.items.iter();
-            let read = |r| row(&this.source, r, read_safely(r, &this.rules), &*this.planner, now);
-            let rows: Vec<_> = items.map(read).collect();
+        let rules = self.rules.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let readings: Vec<_> = handover.batch.items.iter().map(|r| read_safely(r, &rules)).collect();
+            (handover, readings)
+        });
+        tokio::spawn(async move {
+            let (handover, mut readings) = joined(reading.await);
+            let not_now = this.admit(&handover.batch.items, &mut readings, now).await.err();
+            let items = handover.batch.items.iter().zip(readings);
+            let rows: Vec<_> =
+                items.map(|(received, reading)| row(&this.source, received, reading, &*this.planner, now)).collect();
             let reasons = rows.iter().map(|r| r.reason).collect();
-            Prepared { handover, rows, reasons }
+            Prepared { handover, rows: not_now.map_or(Ok(rows), Err), reasons }
         })
     }
 
-    async fn commit(&self, handover: &Handover, rows: Vec<NewMessage>) -> Result<Vec<Accepted>, Fault> {
+    /// Lets the source's policy decide about each message. The error says why the batch has to wait.
+    async fn admit(&self, items: &[Received], readings: &mut [Reading], now: Timestamp) -> Result<(), String> {
+        let gate = Gate::new(&self.rules, &self.verifier);
+        for (received, reading) in items.iter().zip(readings) {
+            let trust = gate.admit(received, reading, now).await;
+            if trust.verdict != Verdict::Unknown {
+                continue;
+            }
+            if self.verifier.silent_for(&self.source, now) <= PATIENCE {
+                return Err(format!("it can't be told now who sent it: {trust}"));
+            }
+            reading.extraction = gate::untrusted(&trust);
+        }
+        Ok(())
+    }
+
+    /// Commits a batch that may be committed; the error says why it is not.
+    async fn commit(
+        &self,
+        handover: &Handover,
+        rows: Result<Vec<NewMessage>, String>,
+    ) -> Result<Vec<Accepted>, String> {
         let position = handover.batch.position.as_ref().map(|p| (p.key.clone(), p.value.clone()));
-        self.ledger.accept(rows, &self.source, position, self.planner.clone(), Timestamp::now()).await
+        let done = self.ledger.accept(rows?, &self.source, position, self.planner.clone(), Timestamp::now()).await;
+        done.map_err(|fault| fault.to_string())
     }
 
     /// One line per message, and the answer to the source.
@@ -264,19 +320,20 @@ impl Intake {
 /// A batch that was read, with its rows and their reasons.
 struct Prepared {
     handover: Handover,
-    rows: Vec<NewMessage>,
+    /// What to commit, or why not now.
+    rows: Result<Vec<NewMessage>, String>,
     reasons: Vec<Option<Reason>>,
 }
 
-fn refuse(handover: Handover, fault: &Fault) {
-    let answers = vec![Settled::TryAgain(fault.to_string()); handover.batch.items.len().max(1)];
+fn refuse(handover: Handover, why: &str) {
+    let answers = vec![Settled::TryAgain(why.to_owned()); handover.batch.items.len().max(1)];
     let _ = handover.answer.send(answers);
 }
 
 /// A panic in a reader is this program's fault: it goes on in the task that waits for it.
-fn joined(done: Result<Prepared, JoinError>) -> Prepared {
+fn joined<T>(done: Result<T, JoinError>) -> T {
     match done {
-        Ok(prepared) => prepared,
+        Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -314,6 +371,7 @@ mod tests {
             instance: "default".to_owned(),
             profile: Arc::new(Profile::builtin().clone()),
             limits: Limits::default(),
+            trust: TrustPolicy::Anyone,
             privacy: Arc::new(Redaction::default()),
             own: Some(InstanceKey::new([1; 32])),
         };

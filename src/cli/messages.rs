@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
-use crate::intake::{self, Rules};
+use crate::intake::{self, Gate, Rules};
 use crate::ledger::MessageState;
+use crate::message::authenticity::Verdict;
 use crate::service::Router;
 use crate::source::{Content, Envelope, Received};
+use crate::verify::{Dns, Verifier};
 
 /// The messages that were received.
 #[derive(Debug, clap::Args)]
@@ -43,7 +45,7 @@ enum Command {
         #[arg(long)]
         raw: bool,
     },
-    /// Read quarantined or ignored ones again, with today's profile and program.
+    /// Read quarantined or ignored ones again, with today's profile, policy and program.
     #[command(after_help = "Example: mail2crm messages reprocess 42 43")]
     Reprocess {
         /// Their numbers.
@@ -103,6 +105,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
         Command::Reprocess { ids } => {
             let router = Arc::new(Router::new(&config));
+            let verifier = Verifier::new(Dns::network());
             let mut all_done = true;
             for id in ids {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
@@ -120,7 +123,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     received_at: Some(story.message.received_at),
                 };
                 let now = Timestamp::now();
-                let reading = intake::read_safely(&received, &rules);
+                let mut reading = intake::read_safely(&received, &rules);
+                let trust = runtime.block_on(Gate::new(&rules, &verifier).admit(&received, &mut reading, now));
+                if trust.verdict == Verdict::Unknown {
+                    all_done = false;
+                    eprintln!("message {id}: left as it is: {trust}");
+                    continue;
+                }
                 let row = intake::row(&story.message.source, &received, reading, &*router, now);
                 let (state, reason) = (row.state, row.reason);
                 let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;

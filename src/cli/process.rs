@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::digest::sha256;
 use crate::intake::{self, Rules};
 use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
+use crate::message::authenticity::TrustPolicy;
 use crate::message::mark::InstanceKey;
 use crate::record::route::Route;
 use crate::service::{Router, Service};
@@ -50,6 +51,7 @@ pub(super) fn rules(config: &Config) -> Rules {
         instance: "default".to_owned(),
         profile: config.profile.clone(),
         limits: config.limits,
+        trust: TrustPolicy::Anyone,
         privacy: config.privacy.clone(),
         own: own_key(config),
     }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use privacy::{PatternTable, PrivacyTable};
-pub use source::{SourceConfig, SourceTable, Trust};
+pub use source::{SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;

@@ -5,11 +5,12 @@
 //! names, for at most `DEADLINE`, about at most `SIGNATURES` signatures; what got no answer in that time is
 //! `temperror` and never a verdict.
 //!
-//! DMARC (RFC 9989) is not asked for: it passes if an aligned DKIM or SPF does, which is what counts here
-//! anyway, and its policy is about mail that nobody vouches for, which never has an effect.
+//! Of DMARC (RFC 9989) the alignment that the author's domain asks for is kept to; that one of the two holds
+//! and is aligned is what counts here anyway.
 
 mod arc;
 mod dkim;
+mod dmarc;
 mod dns;
 mod exact;
 mod key;
@@ -86,7 +87,7 @@ impl Verifier {
         let message = parse::describe_head(raw, limits);
         let mut found = Authenticity::default();
         let trusted = match policy {
-            TrustPolicy::Anyone => return found,
+            TrustPolicy::Anyone | TrustPolicy::Nobody => return found,
             TrustPolicy::Author => None,
             TrustPolicy::Named(trusted) => Some(trusted.as_ref()),
         };
@@ -102,6 +103,7 @@ impl Verifier {
         if let (Some(trusted), Some((address, helo))) = (trusted, arrival.peer) {
             found.spf = self.spf(trusted, address, helo, arrival.sender.unwrap_or_default(), deadline).await;
         }
+        dmarc::hold(&mut found, policy, &key::Asking { dns: &self.dns, deadline }).await;
         found
     }
 
@@ -115,7 +117,9 @@ impl Verifier {
         now: Timestamp,
     ) -> Authenticity {
         let mut found = Authenticity { author: author(&parse::describe_head(raw, limits)), ..Authenticity::default() };
-        self.signatures(raw, policy, limits, &mut found, now, Instant::now() + DEADLINE).await;
+        let deadline = Instant::now() + DEADLINE;
+        self.signatures(raw, policy, limits, &mut found, now, deadline).await;
+        dmarc::hold(&mut found, policy, &key::Asking { dns: &self.dns, deadline }).await;
         found.arc = None;
         found
     }

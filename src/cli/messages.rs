@@ -10,7 +10,7 @@ use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
 use crate::intake::{self, Gate, Rules};
 use crate::ledger::MessageState;
-use crate::message::authenticity::Verdict;
+use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::service::Router;
 use crate::source::{Content, Envelope, Received};
 use crate::verify::{Dns, Verifier};
@@ -48,6 +48,9 @@ enum Command {
     /// Read quarantined or ignored ones again, with today's profile, policy and program.
     #[command(after_help = "Example: mail2crm messages reprocess 42 43")]
     Reprocess {
+        /// Vouch for them: their sessions may cause an effect, whatever `trust` says.
+        #[arg(long)]
+        trust: bool,
         /// Their numbers.
         #[arg(required = true)]
         ids: Vec<MessageId>,
@@ -103,7 +106,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             let handled = runtime.block_on(ledger.message_discard(ids, &why))?;
             output::print_handled(context.json, "message", &handled)
         }
-        Command::Reprocess { ids } => {
+        Command::Reprocess { ids, trust: vouched } => {
             let router = Arc::new(Router::new(&config));
             let verifier = Verifier::new(Dns::network());
             let mut all_done = true;
@@ -112,8 +115,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let raw = runtime.block_on(ledger.message_raw(id))?.unwrap_or_default();
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
                 let own = process::own_key(&config);
-                let rules =
-                    of_source.map_or_else(|| process::rules(&config), |rules| Rules { own, ..(*rules).clone() });
+                let rules = of_source.map_or_else(
+                    || process::rules(&config, &story.message.source),
+                    |rules| Rules { own, ..(*rules).clone() },
+                );
+                let rules = if vouched { Rules { trust: TrustPolicy::Anyone, ..rules } } else { rules };
                 let content =
                     if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {
@@ -129,6 +135,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     all_done = false;
                     eprintln!("message {id}: left as it is: {trust}");
                     continue;
+                }
+                if vouched {
+                    reading.notes.push("trusted by hand".to_owned());
                 }
                 let row = intake::row(&story.message.source, &received, reading, &*router, now);
                 let (state, reason) = (row.state, row.reason);

@@ -34,6 +34,14 @@ pub struct SourceTable {
     pub trust: TrustTable,
 }
 
+/// What an MTA hands to `process -`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipeTable {
+    /// Who may cause an effect, as for a source. If it is not set, sessions from the pipe wait in quarantine.
+    pub trust: Option<TrustTable>,
+}
+
 fn default_instance() -> String {
     "default".to_owned()
 }
@@ -76,14 +84,7 @@ pub(super) fn check(
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
         faults.push(places.fault(&path, "bad_value", sentence).hint(hint));
     }
-    if let TrustTable::Named(trusted) = &trust {
-        for (key, sentence, hint) in trusted.validate(kind.knows_peers()) {
-            let steps = key.split('.').filter(|step| !step.is_empty());
-            let path: Vec<&str> = ["source", name, "trust"].into_iter().chain(steps).collect();
-            let code = if key == "otherwise" { "not_supported" } else { "bad_trust" };
-            faults.push(places.fault(&path, code, sentence).hint(hint));
-        }
-    }
+    check_trust(&["source", name, "trust"], &trust, kind.knows_peers(), places, faults);
     for path in kind.paths() {
         *path = below(base, path);
     }
@@ -106,6 +107,23 @@ pub(super) fn check(
     let rules =
         Rules { instance, profile, limits, privacy: privacy.clone(), own: None, trust: TrustPolicy::from(trust) };
     Some(SourceConfig { name: name.to_owned(), kind, rules: Arc::new(rules) })
+}
+
+fn check_trust(at: &[&str], trust: &TrustTable, knows_peers: bool, places: &Places, faults: &mut Diagnostics) {
+    let TrustTable::Named(trusted) = trust else { return };
+    for (key, sentence, hint) in trusted.validate(knows_peers) {
+        let steps = key.split('.').filter(|step| !step.is_empty());
+        let path: Vec<&str> = at.iter().copied().chain(steps).collect();
+        let code = if key == "otherwise" { "not_supported" } else { "bad_trust" };
+        faults.push(places.fault(&path, code, sentence).hint(hint));
+    }
+}
+
+/// The policy of the pipe. Strangers reach it, so nobody is trusted before it is said who.
+pub(super) fn check_pipe(table: PipeTable, places: &Places, faults: &mut Diagnostics) -> TrustPolicy {
+    let Some(trust) = table.trust else { return TrustPolicy::Nobody };
+    check_trust(&["pipe", "trust"], &trust, false, places, faults);
+    trust.into()
 }
 
 /// A path of the configuration: relative ones start from its folder.
@@ -137,6 +155,18 @@ mod tests {
         ] {
             assert!(matches!(policy(table), TrustPolicy::Named(_)), "{table}");
         }
+    }
+
+    #[test]
+    fn the_pipe_trusts_nobody_before_it_is_said_who() {
+        let pipe = |text: &str| {
+            compose(&SourceFile::new("a.toml", text), "".as_ref(), &Catalogue::read(None).unwrap()).map(|c| c.pipe)
+        };
+        assert!(matches!(pipe("").unwrap(), TrustPolicy::Nobody));
+        assert!(matches!(pipe("[pipe]\ntrust = \"anyone\"\n").unwrap(), TrustPolicy::Anyone));
+        assert!(matches!(pipe("[pipe]\ntrust = { dkim = [\"a.example\"] }\n").unwrap(), TrustPolicy::Named(_)));
+        let faults = pipe("[pipe]\ntrust = { dkim = [\"localhost\"] }\n").unwrap_err();
+        assert!(faults.render().contains("a.toml:2:19"), "{}", faults.render());
     }
 
     #[test]

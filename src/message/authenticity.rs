@@ -195,12 +195,16 @@ impl fmt::Display for Trust {
     }
 }
 
+/// Why mail is not taken by a way in that no policy was written for.
+const UNSAID: &str = "nothing says who may send to the pipe: write `trust` under `[pipe]`, then `messages reprocess`";
+
 /// Who may cause an effect. The first evidence that is enough decides; the order is DKIM, ARC, SPF, the
 /// mail host's word, the token. Without any: `unknown` if a check that could have been enough got no answer,
 /// `fail` if the message claims something that does not hold, else `none`.
 pub fn decide(found: &Authenticity, policy: &TrustPolicy) -> Trust {
     let trusted = match policy {
         TrustPolicy::Anyone => return Trust::new(Verdict::Pass, By::Anyone, "", ""),
+        TrustPolicy::Nobody => return Trust { why: UNSAID.to_owned(), ..Trust::none() },
         TrustPolicy::Author => None,
         TrustPolicy::Named(trusted) => Some(trusted.as_ref()),
     };

@@ -23,9 +23,9 @@ use mail2crm::message::Limits;
 use mail2crm::message::authenticity::policy::TrustTable;
 use mail2crm::message::authenticity::{By, Trust, TrustPolicy, Verdict, decide};
 use mail2crm::outcome::Reason;
-use mail2crm::session::SessionKey;
 use mail2crm::session::evidence::Extraction;
 use mail2crm::session::profile::Profile;
+use mail2crm::session::{Session, SessionKey};
 use mail2crm::source::{Batch, Content, Envelope, Inlet, Received, Settled};
 use mail2crm::verify::{Arrival, Dns, Verifier, Zone};
 use serde_json::{Value, json};
@@ -218,6 +218,10 @@ async fn spf_counts_where_the_peer_is_known() {
 struct Nowhere;
 
 impl Planner for Nowhere {
+    fn legs_of(&self, _: &Session) -> Vec<Leg> {
+        Vec::new()
+    }
+
     fn legs(&self, _: &SessionKey, _: &Value) -> Vec<Leg> {
         Vec::new()
     }

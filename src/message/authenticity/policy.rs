@@ -19,6 +19,8 @@ pub const TOKEN_CHARS: usize = 16;
 pub enum TrustPolicy {
     /// Every message.
     Anyone,
+    /// No message: nothing was written for a way in that strangers can reach.
+    Nobody,
     /// Messages whose author's own domain signed them: for files that are looked at without a source.
     Author,
     /// Messages that one of these vouches for.

@@ -170,6 +170,40 @@ async fn the_restrictions_of_a_key_are_kept() {
 }
 
 #[tokio::test]
+async fn the_alignment_that_the_authors_domain_asks_for_is_kept() {
+    let signer = Signer::new("mail.ccaip.example");
+    let below = r#"{ dkim = ["mail.ccaip.example"] }"#;
+    let (good, eu) = (signer.sign(&mail()), mail().replace("@ccaip.example>", "@eu.mail.ccaip.example>"));
+    let eu = signer.sign(&eu);
+    let record = |of: &str, tags: &str| format!("_dmarc.{of}. TXT \"v=DMARC1; p=reject; {tags}\"\n");
+    let (strict, relaxed) = (record("ccaip.example", "adkim=s"), record("ccaip.example", "adkim=r; aspf=s"));
+    let own = record("eu.mail.ccaip.example", "adkim=r");
+    for (what, raw, zone, expected) in [
+        ("no record", &good, String::new(), Verdict::Pass),
+        ("strict", &good, strict.clone(), Verdict::Fail),
+        ("relaxed", &good, relaxed.clone(), Verdict::Pass),
+        ("two records are none", &good, strict.clone() + &relaxed, Verdict::Pass),
+        ("no answer", &good, "_dmarc.ccaip.example. SERVFAIL\n".to_owned(), Verdict::Unknown),
+        ("strict far above", &eu, strict.clone(), Verdict::Fail),
+        ("its own record goes before", &eu, strict.clone() + &own, Verdict::Pass),
+        ("above is no registry", &eu, strict.clone() + &record("mail.ccaip.example", "psd=n"), Verdict::Pass),
+        (
+            "above is a registry",
+            &eu,
+            record("ccaip.example", "psd=y; adkim=s") + &record("mail.ccaip.example", ""),
+            Verdict::Pass,
+        ),
+    ] {
+        let trust = trust(raw, below, &(zone + &signer.record(""))).await;
+        assert_eq!(trust.verdict, expected, "{what}: {trust:?}");
+        assert_eq!(trust.why.contains("adkim=s"), expected == Verdict::Fail, "{what}: {trust:?}");
+    }
+    // An author that the operator names needs none.
+    let both = r#"{ dkim = ["mail.ccaip.example", "ccaip.example"] }"#;
+    assert_eq!(trust(&good, both, &(strict + &signer.record(""))).await.verdict, Verdict::Pass);
+}
+
+#[tokio::test]
 async fn a_good_signature_among_many_is_found_and_their_number_is_bounded() {
     let signer = Signer::new("ccaip.example");
     let evil = Signer::new("evil.example");

@@ -1,20 +1,26 @@
 //! From received bytes to committed sessions and deliveries.
 //!
-//! `read` is the list of steps that every message goes through, pure but for DNS; `extract`, `render` and
-//! `process` call the same function. `Intake::serve` reads what one source hands over, commits each batch
-//! with the source's position in one transaction, and only then answers the source.
+//! `read` is the list of steps that every message goes through, pure; `extract`, `render` and `process` call
+//! the same function. `Gate` then decides who may cause an effect, and asks DNS for that. `Intake::serve`
+//! reads what one source hands over, commits each batch with the source's position in one transaction, and
+//! only then answers the source.
+
+mod gate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 
+pub use gate::Gate;
+
 use crate::digest::sha256;
 use crate::ledger::Ledger;
-use crate::ledger::{Accepted, Fault, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::ledger::{Accepted, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::message::automatic::{self, Automatic};
 use crate::message::mark::InstanceKey;
 use crate::message::{Limits, Message, parse};
@@ -24,6 +30,11 @@ use crate::session::extract;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
 use crate::source::{Content, Handover, Received, Settled};
+use crate::verify::Verifier;
+
+/// How long mail that DNS must say something about waits in its source. Then it goes to quarantine, so that
+/// nothing waits behind it for ever; `messages reprocess` asks again.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How the messages of one source are read.
 #[derive(Debug, Clone)]
@@ -34,6 +45,8 @@ pub struct Rules {
     pub profile: Arc<Profile>,
     /// What a stranger may make us do.
     pub limits: Limits,
+    /// Who may cause an effect.
+    pub trust: TrustPolicy,
     /// What is masked in what they find.
     pub privacy: Arc<Redaction>,
     /// The key by which this instance knows its own mail; `None`: there is none yet.
@@ -172,9 +185,22 @@ pub struct Intake {
     pub ledger: Ledger,
     /// Where their sessions go.
     pub planner: Arc<dyn Planner>,
+    /// What checks where they come from.
+    pub verifier: Arc<Verifier>,
 }
 
 impl Intake {
+    /// An intake for the source with this name.
+    pub fn new(
+        source: impl Into<Arc<str>>,
+        rules: Arc<Rules>,
+        ledger: Ledger,
+        planner: Arc<dyn Planner>,
+        verifier: Arc<Verifier>,
+    ) -> Self {
+        Self { source: source.into(), rules, ledger, planner, verifier }
+    }
+
     /// Serves a source until it hands over no more. Batches are committed in their order; once one could
     /// not be committed, those that the source had sent behind it are not committed either, so that its
     /// position never passes a gap.
@@ -201,6 +227,7 @@ impl Intake {
             };
             match committed {
                 Ok(accepted) => {
+                    self.verifier.answered(&self.source);
                     let items = prepared.items.iter().zip(prepared.reasons);
                     let mut settled: Vec<_> =
                         accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
@@ -209,82 +236,81 @@ impl Intake {
                     }
                     let _ = prepared.handover.answer.send(settled);
                 }
-                Err(fault) => {
-                    tracing::error!(source = %self.source, error = %fault, "a batch could not be committed; it stays in the source and is tried again");
+                Err(why) => {
+                    tracing::error!(source = %self.source, error = %why, "a batch could not be committed; it stays in the source and is tried again");
                     // Those behind are answered first: the source sends nothing new before its first answer.
                     if let Some(work) = coming.take() {
                         let behind = joined(work.await);
-                        refuse(behind.handover, behind.items.len(), &fault);
+                        refuse(behind.handover, behind.items.len(), &why);
                     }
                     while let Ok(following) = from_source.try_recv() {
                         let count = following.batch.items.len();
-                        refuse(following, count, &fault);
+                        refuse(following, count, &why);
                     }
-                    refuse(prepared.handover, prepared.items.len(), &fault);
+                    refuse(prepared.handover, prepared.items.len(), &why);
                 }
             }
         }
     }
 
-    /// Reads a batch off the runtime's threads.
+    /// Reads a batch off the runtime's threads, then asks who sent it.
     fn prepare(&self, mut handover: Handover) -> JoinHandle<Prepared> {
         let this = self.clone();
         tokio::spawn(async move {
+            let now = Timestamp::now();
             let items: Arc<[Received]> = std::mem::take(&mut handover.batch.items).into();
-            let rows = this.read_in_time(&items).await;
+            let mut readings = this.read_in_time(&items).await;
+            if let Err(why) = this.admit(&items, &mut readings, now).await {
+                return Prepared { handover, items, rows: Err(why), reasons: Vec::new() };
+            }
+            let all = items.clone();
+            let rows = tokio::task::spawn_blocking(move || {
+                let each = all.iter().zip(readings);
+                each.map(|(item, reading)| row(&this.source, item, reading, &*this.planner, now)).collect::<Vec<_>>()
+            });
+            let rows = joined(rows.await);
             let reasons = rows.iter().map(|r| r.reason).collect();
-            Prepared { handover, items, rows, reasons }
+            Prepared { handover, items, rows: Ok(rows), reasons }
         })
     }
 
-    /// One row per item. What a stranger can make the reader do is bounded, so this clock is for what nobody
-    /// thought of: an item that takes too long is refused, its thread is left to end alone, and another one goes
-    /// on with the next item.
-    async fn read_in_time(&self, items: &Arc<[Received]>) -> Vec<NewMessage> {
-        let patience = Duration::from_secs(self.rules.limits.message_seconds);
-        let now = Timestamp::now();
-        let mut rows = Vec::with_capacity(items.len());
-        while rows.len() < items.len() {
-            let (first, all, this) = (rows.len(), items.clone(), self.clone());
-            let (to_us, mut read) = mpsc::channel(items.len());
-            let (begun, begins) = oneshot::channel();
-            let reader = tokio::task::spawn_blocking(move || {
-                let _ = begun.send(());
-                for item in all.iter().skip(first) {
-                    let row = row(&this.source, item, read_safely(item, &this.rules), &*this.planner, now);
-                    if to_us.blocking_send(row).is_err() {
-                        return;
-                    }
-                }
-            });
-            // The clock does not run while all threads are busy.
-            let _ = begins.await;
-            loop {
-                match tokio::time::timeout(patience, read.recv()).await {
-                    Ok(Some(row)) => rows.push(row),
-                    Ok(None) => {
-                        joined(reader.await);
-                        break;
-                    }
-                    Err(_) => {
-                        rows.extend(items.get(rows.len()).map(|item| self.too_slow(item, now)));
-                        break;
-                    }
-                }
+    /// One reading per item. What a stranger can make the reader do is bounded, so the clock is for what nobody
+    /// thought of.
+    async fn read_in_time(&self, items: &Arc<[Received]>) -> Vec<Reading> {
+        let (seconds, rules) = (self.rules.limits.message_seconds, self.rules.clone());
+        let read = in_time(items, Duration::from_secs(seconds), move |item| read_safely(item, &rules)).await;
+        let too_slow = || {
+            let sentence = format!("reading it took longer than {seconds} seconds (`message_seconds` in `[limits]`)");
+            Reading::refused(Reason::TooMuchWork, sentence)
+        };
+        read.into_iter().map(|reading| reading.unwrap_or_else(too_slow)).collect()
+    }
+
+    /// Lets the source's policy decide about each message. The error says why the batch has to wait.
+    async fn admit(&self, items: &[Received], readings: &mut [Reading], now: Timestamp) -> Result<(), String> {
+        let gate = Gate::new(&self.rules, &self.verifier);
+        for (received, reading) in items.iter().zip(readings) {
+            let trust = gate.admit(received, reading, now).await;
+            if trust.verdict != Verdict::Unknown {
+                continue;
             }
+            if self.verifier.silent_for(&self.source, now) <= PATIENCE {
+                return Err(format!("it can't be told now who sent it: {trust}"));
+            }
+            reading.extraction = gate::untrusted(&trust);
         }
-        rows
+        Ok(())
     }
 
-    fn too_slow(&self, item: &Received, now: Timestamp) -> NewMessage {
-        let seconds = self.rules.limits.message_seconds;
-        let sentence = format!("reading it took longer than {seconds} seconds (`message_seconds` in `[limits]`)");
-        row(&self.source, item, Reading::refused(Reason::TooMuchWork, sentence), &*self.planner, now)
-    }
-
-    async fn commit(&self, handover: &Handover, rows: Vec<NewMessage>) -> Result<Vec<Accepted>, Fault> {
+    /// Commits a batch that may be committed; the error says why it is not.
+    async fn commit(
+        &self,
+        handover: &Handover,
+        rows: Result<Vec<NewMessage>, String>,
+    ) -> Result<Vec<Accepted>, String> {
         let position = handover.batch.position.as_ref().map(|p| (p.key.clone(), p.value.clone()));
-        self.ledger.accept(rows, &self.source, position, self.planner.clone(), Timestamp::now()).await
+        let done = self.ledger.accept(rows?, &self.source, position, self.planner.clone(), Timestamp::now()).await;
+        done.map_err(|fault| fault.to_string())
     }
 
     /// One line per message, and the answer to the source.
@@ -313,23 +339,63 @@ impl Intake {
     }
 }
 
+/// Does the work for each item on a thread of its own. An item that takes longer than `patience` gives `None`:
+/// its thread is left to end alone, and another one goes on with the next item.
+async fn in_time<T: Send + 'static>(
+    items: &Arc<[Received]>,
+    patience: Duration,
+    work: impl Fn(&Received) -> T + Clone + Send + 'static,
+) -> Vec<Option<T>> {
+    let mut done = Vec::with_capacity(items.len());
+    while done.len() < items.len() {
+        let (first, all, work) = (done.len(), items.clone(), work.clone());
+        let (to_us, mut results) = mpsc::channel(items.len());
+        let (begun, begins) = oneshot::channel();
+        let worker = tokio::task::spawn_blocking(move || {
+            let _ = begun.send(());
+            for item in all.iter().skip(first) {
+                if to_us.blocking_send(work(item)).is_err() {
+                    return;
+                }
+            }
+        });
+        // The clock does not run while all threads are busy.
+        let _ = begins.await;
+        loop {
+            match tokio::time::timeout(patience, results.recv()).await {
+                Ok(Some(result)) => done.push(Some(result)),
+                Ok(None) => {
+                    joined(worker.await);
+                    break;
+                }
+                Err(_) => {
+                    done.push(None);
+                    break;
+                }
+            }
+        }
+    }
+    done
+}
+
 /// A batch that was read, with its rows and their reasons.
 struct Prepared {
     handover: Handover,
     items: Arc<[Received]>,
-    rows: Vec<NewMessage>,
+    /// What to commit, or why not now.
+    rows: Result<Vec<NewMessage>, String>,
     reasons: Vec<Option<Reason>>,
 }
 
-fn refuse(handover: Handover, items: usize, fault: &Fault) {
-    let answers = vec![Settled::TryAgain(fault.to_string()); items.max(1)];
+fn refuse(handover: Handover, items: usize, why: &str) {
+    let answers = vec![Settled::TryAgain(why.to_owned()); items.max(1)];
     let _ = handover.answer.send(answers);
 }
 
 /// A panic in a reader is this program's fault: it goes on in the task that waits for it.
 fn joined<T>(done: Result<T, JoinError>) -> T {
     match done {
-        Ok(value) => value,
+        Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -367,6 +433,7 @@ mod tests {
             instance: "default".to_owned(),
             profile: Arc::new(Profile::builtin().clone()),
             limits: Limits::default(),
+            trust: TrustPolicy::Anyone,
             privacy: Arc::new(Redaction::default()),
             own: Some(InstanceKey::new([1; 32])),
         };
@@ -412,53 +479,25 @@ mod tests {
         }
     }
 
-    /// Stops at the sessions of mails that say so, until it is let go.
-    struct Stuck(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
-
-    impl Planner for Stuck {
-        fn legs_of(&self, session: &crate::session::Session) -> Vec<crate::ledger::Leg> {
-            if session.session_key().id == "666" {
-                let _ = self.0.lock().map(|held| held.recv());
-            }
-            Vec::new()
-        }
-
-        fn legs(&self, _: &crate::session::SessionKey, _: &serde_json::Value) -> Vec<crate::ledger::Leg> {
-            Vec::new()
-        }
-    }
-
     #[tokio::test]
-    async fn a_mail_that_takes_too_long_is_refused_and_those_behind_it_go_on() {
-        let (let_go, held) = std::sync::mpsc::channel();
-        let folder = tempfile::tempdir().expect("a folder");
-        let rules = Rules {
-            instance: "default".to_owned(),
-            profile: Arc::new(Profile::builtin().clone()),
-            limits: Limits { message_seconds: 1, ..Limits::default() },
-            privacy: Arc::new(Redaction::default()),
-            own: None,
-        };
-        let ledger = Ledger::open(&folder.path().join("ledger.db")).expect("a ledger");
-        let planner = Arc::new(Stuck(std::sync::Mutex::new(held)));
-        let intake = Intake { source: "s".into(), rules: Arc::new(rules), ledger: ledger.clone(), planner };
-        let items = [1, 666, 2].map(|id| Received {
-            input: id.to_string(),
-            content: Content::Mail(
-                format!("From: a@b.example\r\n\r\n{}", SESSION.replace("48213", &id.to_string())).into(),
-            ),
+    async fn an_item_that_takes_too_long_is_given_up_and_those_behind_it_go_on() {
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let item = |input: &str| Received {
+            input: input.to_owned(),
+            content: Content::Mail(bytes::Bytes::new()),
             envelope: Envelope::default(),
             received_at: None,
-        });
-        let (to_intake, from_source) = mpsc::channel(1);
-        let serving = tokio::spawn(intake.serve(from_source));
-        let inlet = crate::source::Inlet::new("s", to_intake);
-        let settled = inlet.hand_over(crate::source::Batch { items: items.to_vec(), position: None }).await;
-        assert_eq!(settled, [Settled::Accepted, Settled::Refused(Reason::TooMuchWork), Settled::Accepted]);
-        let row = &ledger.messages(crate::ledger::Filter::default()).await.expect("a list")[1];
-        assert_eq!((row.input.as_str(), row.reason.as_deref()), ("666", Some("too_much_work")));
-        assert!(ledger.message_raw(row.id).await.expect("a read").is_some_and(|raw| !raw.is_empty()), "it is kept");
-        drop((let_go, inlet));
-        serving.await.expect("an end");
+        };
+        let items: Arc<[Received]> = Arc::new([item("a"), item("stuck"), item("b")]);
+        let work = move |item: &Received| {
+            if item.input == "stuck" {
+                let _ = held.lock().expect("one at a time").recv();
+            }
+            item.input.clone()
+        };
+        let done = in_time(&items, Duration::from_secs(1), work).await;
+        assert_eq!(done, [Some("a".to_owned()), None, Some("b".to_owned())]);
+        drop(let_go);
     }
 }

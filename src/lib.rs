@@ -7,7 +7,7 @@
 //! `templates/`; sources, senders and auth schemes are one Rust file each.
 //!
 //! A mail on its way: `source` (a kind hands over raw bytes) → `message` (MIME view) → `session::extract`
-//! (the ladder of readings) → `intake` (one transaction in the `ledger`) → `dispatch` (claim, `connector`
+//! (the ladder of readings) → `verify` (who sent it) → `intake` (one transaction in the `ledger`) → `dispatch` (claim, `connector`
 //! plans the requests through `record` templates, `sender` sends, the reply table judges) → `ledger` again.
 //!
 //! # Invariants
@@ -48,6 +48,7 @@ pub mod connector;
 // ── edges (I/O)
 pub mod catalogue;
 pub mod source;
+pub mod verify;
 pub mod ledger;
 pub mod sender;
 // ── halves

@@ -26,6 +26,7 @@ use crate::intake::Intake;
 use crate::ledger::{self, Fault, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::source::Inlet;
+use crate::verify::{Dns, Verifier};
 
 /// The parts of a running service, or of one `process`.
 pub struct Service {
@@ -33,6 +34,7 @@ pub struct Service {
     ledger: Ledger,
     router: Arc<Router>,
     dispatcher: Arc<Dispatcher>,
+    verifier: Arc<Verifier>,
     key: InstanceKey,
 }
 
@@ -47,7 +49,8 @@ impl Service {
         let rules =
             Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, config.stored(), rules));
-        Ok(Self { config, ledger, router, dispatcher, key })
+        let verifier = Arc::new(Verifier::new(Dns::network()));
+        Ok(Self { config, ledger, router, dispatcher, verifier, key })
     }
 
     /// The configuration.
@@ -63,7 +66,7 @@ impl Service {
     /// An intake for a source with this name.
     pub fn intake(&self, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
         let rules = Arc::new(crate::intake::Rules { own: Some(self.key.clone()), ..(*rules).clone() });
-        Intake { source: source.into(), rules, ledger: self.ledger.clone(), planner: self.router.clone() }
+        Intake::new(source, rules, self.ledger.clone(), self.router.clone(), self.verifier.clone())
     }
 
     /// Delivers what is due now or soon, until nothing is. False, and nothing done, if a service runs on this

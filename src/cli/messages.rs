@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output, process};
 use crate::ids::MessageId;
-use crate::intake::{self, Rules};
+use crate::intake::{self, Gate, Rules};
 use crate::ledger::{MessageRow, MessageState};
+use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::service::Router;
 use crate::source::{Content, Envelope, Received};
+use crate::verify::{Dns, Verifier};
 
 /// The messages that were received.
 #[derive(Debug, clap::Args)]
@@ -43,9 +45,12 @@ enum Command {
         #[arg(long)]
         raw: bool,
     },
-    /// Read quarantined or ignored ones again, with today's profile and program.
+    /// Read quarantined or ignored ones again, with today's profile, policy and program.
     #[command(after_help = "Example: mail2crm messages reprocess 42 43")]
     Reprocess {
+        /// Vouch for them: their sessions may cause an effect, whatever `trust` says.
+        #[arg(long)]
+        trust: bool,
         /// Their numbers.
         #[arg(required = true)]
         ids: Vec<MessageId>,
@@ -102,8 +107,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             let handled = runtime.block_on(ledger.message_discard(ids, &why))?;
             output::print_handled(context.json, "message", &handled)
         }
-        Command::Reprocess { ids } => {
+        Command::Reprocess { ids, trust: vouched } => {
             let router = Arc::new(Router::new(&config));
+            let verifier = Verifier::new(Dns::network());
             let mut all_done = true;
             for id in ids {
                 let story = runtime.block_on(ledger.message_story(id))?.ok_or_else(|| none(id))?;
@@ -114,8 +120,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 };
                 let of_source = config.sources.iter().find(|s| s.name == story.message.source).map(|s| s.rules.clone());
                 let own = process::own_key(&config);
-                let rules =
-                    of_source.map_or_else(|| process::rules(&config), |rules| Rules { own, ..(*rules).clone() });
+                let rules = of_source.map_or_else(
+                    || process::rules(&config, &story.message.source),
+                    |rules| Rules { own, ..(*rules).clone() },
+                );
+                let rules = if vouched { Rules { trust: TrustPolicy::Anyone, ..rules } } else { rules };
                 let content =
                     if story.message.is_document { Content::Document(raw.into()) } else { Content::Mail(raw.into()) };
                 let received = Received {
@@ -125,7 +134,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     received_at: Some(story.message.received_at),
                 };
                 let now = Timestamp::now();
-                let reading = intake::read_safely(&received, &rules);
+                let mut reading = intake::read_safely(&received, &rules);
+                let trust = runtime.block_on(Gate::new(&rules, &verifier).admit(&received, &mut reading, now));
+                if trust.verdict == Verdict::Unknown {
+                    all_done = false;
+                    eprintln!("message {id}: left as it is: {trust}");
+                    continue;
+                }
+                if vouched {
+                    reading.notes.push("trusted by hand".to_owned());
+                }
                 let row = intake::row(&story.message.source, &received, reading, &*router, now);
                 let (state, reason) = (row.state, row.reason);
                 let done = runtime.block_on(ledger.reprocess(id, row, router.clone(), now))?;

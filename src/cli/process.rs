@@ -14,20 +14,25 @@ use super::progress::Progress;
 use super::{Context, Failure, Result, output, preview};
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::intake::{self, Rules};
+use crate::intake::{self, Gate, Rules};
 use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
+use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::message::mark::InstanceKey;
 use crate::record::route::Route;
 use crate::service::{Router, Service};
 use crate::session::evidence::Extraction;
 use crate::source::{BATCH_BYTES, BATCH_ITEMS, Batch, Content, Inlet, Received, Settled, files};
+use crate::verify::{Dns, Verifier};
 
 /// The name under which the ledger knows what was processed by hand.
-const SOURCE: &str = "process";
+pub(super) const BY_HAND: &str = "process";
+/// The name under which it knows what an MTA piped in.
+const PIPE: &str = "pipe";
 
 /// Take messages once through the whole path: extract, commit, deliver.
 ///
 /// `-` reads one message from stdin, for the pipe of an MTA: exit 0 once it is committed, 75 on any doubt.
+/// Who may cause an effect by it stands in `[pipe]`; files that are named here are trusted.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  mail2crm process inbox.mbox\n  mail2crm process mail/ --dry-run\n  mail2crm process metadata-48213.json --to archive\n  in /etc/aliases:  sessions: \"|/usr/local/bin/mail2crm process -\""
@@ -44,12 +49,15 @@ pub(super) struct Args {
     dry_run: bool,
 }
 
-/// How files that the operator names are read.
-pub(super) fn rules(config: &Config) -> Rules {
+/// How messages of a source that is not in the configuration are read. The operator vouches for the files
+/// that it names; what a pipe brings comes from strangers.
+pub(super) fn rules(config: &Config, source: &str) -> Rules {
+    let trust = if source == PIPE { config.pipe.clone() } else { TrustPolicy::Anyone };
     Rules {
         instance: "default".to_owned(),
         profile: config.profile.clone(),
         limits: config.limits,
+        trust,
         privacy: config.privacy.clone(),
         own: own_key(config),
     }
@@ -63,8 +71,12 @@ pub(super) fn own_key(config: &Config) -> Option<InstanceKey> {
     })
 }
 
+fn is_pipe(paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| path == Path::new("-"))
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result {
-    let pipe = args.paths.iter().any(|p| p == Path::new("-"));
+    let pipe = is_pipe(&args.paths);
     let result = work(context, args);
     match result {
         // An MTA bounces what ends otherwise: whatever is not safe is to be tried again.
@@ -86,21 +98,22 @@ fn work(context: &Context, args: Args) -> Result {
     if !args.to.is_empty() {
         config.routes = vec![Route { to: args.to, ..Route::default() }];
     }
+    let source = if is_pipe(&args.paths) { PIPE } else { BY_HAND };
     if args.dry_run {
-        return dry_run(context, &config, &args.paths);
+        return dry_run(context, &config, &args.paths, source);
     }
     let ledger = super::open_ledger(&config.state)?;
     let begun = Timestamp::now();
     let service = Service::build(config, ledger.clone())?;
     let runtime = super::runtime()?;
-    let taken = runtime.block_on(take_in(&service, args.paths))?;
+    let taken = runtime.block_on(take_in(&service, args.paths, source))?;
     runtime.block_on(async {
         let stop = super::run::stop_on_signal()?;
         if !service.drain(Duration::from_secs(3), stop).await? {
             eprintln!("the service that runs on this ledger delivers them");
             return if taken.unreadable + taken.refused == 0 { Ok(()) } else { Err(Failure::NotAllWell) };
         }
-        report(context, &ledger, &taken, begun).await
+        report(context, &ledger, &taken, source, begun).await
     })
 }
 
@@ -113,11 +126,11 @@ struct Taken {
 }
 
 /// Commits everything that the paths hold, in batches, each while the next is being read.
-async fn take_in(service: &Service, paths: Vec<PathBuf>) -> Result<Taken> {
+async fn take_in(service: &Service, paths: Vec<PathBuf>, source: &str) -> Result<Taken> {
     let mut progress = Progress::over(&paths);
     let (to_intake, from_source) = mpsc::channel(2);
-    let intake = tokio::spawn(service.intake(SOURCE, Arc::new(rules(service.config()))).serve(from_source));
-    let inlet = Inlet::new(SOURCE, to_intake);
+    let intake = tokio::spawn(service.intake(source, Arc::new(rules(service.config(), source))).serve(from_source));
+    let inlet = Inlet::new(source, to_intake);
     let (to_batches, mut from_files) =
         mpsc::channel::<std::result::Result<Received, (String, std::io::Error)>>(2 * BATCH_ITEMS);
     let max_bytes = service.config().limits.message_bytes;
@@ -195,10 +208,10 @@ fn named(mut received: Received) -> Received {
 }
 
 /// Says what became of it; not all well if something was not delivered or was quarantined.
-async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timestamp) -> Result {
+async fn report(context: &Context, ledger: &Ledger, taken: &Taken, source: &str, begun: Timestamp) -> Result {
     let deliveries = ledger.deliveries(Filter { since: Some(begun), ..Filter::default() }).await?;
     let messages =
-        ledger.messages(Filter { source: Some(SOURCE.to_owned()), since: Some(begun), ..Filter::default() }).await?;
+        ledger.messages(Filter { source: Some(source.to_owned()), since: Some(begun), ..Filter::default() }).await?;
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for delivery in &deliveries {
         *states.entry(delivery.state.as_str()).or_default() += 1;
@@ -226,9 +239,10 @@ async fn report(context: &Context, ledger: &Ledger, taken: &Taken, begun: Timest
     if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
 }
 
-fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
-    let (router, rules) = (Router::new(config), rules(config));
-    let (runtime, ledger) = (super::runtime()?, preview::ledger(config)?);
+fn dry_run(context: &Context, config: &Config, paths: &[PathBuf], source: &str) -> Result {
+    let (router, rules) = (Router::new(config), rules(config, source));
+    let (runtime, ledger, verifier) = (super::runtime()?, preview::ledger(config)?, Verifier::new(Dns::network()));
+    let gate = Gate::new(&rules, &verifier);
     let mut progress = Progress::over(paths);
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let (mut all_well, now) = (true, Timestamp::now());
@@ -244,7 +258,14 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf]) -> Result {
             }
         };
         progress.add(received.content.len());
-        match intake::read_safely(&received, &rules).extraction {
+        let mut reading = intake::read_safely(&received, &rules);
+        let trust = runtime.block_on(gate.admit(&received, &mut reading, now));
+        if trust.verdict == Verdict::Unknown {
+            all_well = false;
+            eprintln!("{}: would be tried again later: {trust}", received.input);
+            continue;
+        }
+        match reading.extraction {
             Extraction::Sessions(found) => {
                 for found in &found {
                     let version = runtime.block_on(preview::number_of(ledger.as_ref(), found))?;

@@ -18,13 +18,14 @@ use serde::Deserialize;
 pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use guard::{BrakeTable, LimitsTable};
 pub use privacy::{Forever, KeepRaw, PatternTable, PrivacyTable};
-pub use source::{SourceConfig, SourceTable, Trust};
+pub use source::{PipeTable, SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
 use crate::ledger::Brake;
 use crate::message::Limits;
+use crate::message::authenticity::TrustPolicy;
 use crate::record::route::Route;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
@@ -57,6 +58,9 @@ pub struct File {
     /// How deliveries are tried.
     #[serde(default)]
     pub delivery: Delivery,
+    /// Mail that an MTA pipes into `process -`.
+    #[serde(default)]
+    pub pipe: PipeTable,
     /// Where mail and metadata come from, by name.
     #[serde(default)]
     pub source: BTreeMap<String, SourceTable>,
@@ -125,6 +129,8 @@ pub struct Config {
     pub privacy: Arc<Redaction>,
     /// The profile that documents of no source (files on the command line) are read with.
     pub profile: Arc<Profile>,
+    /// Who may cause an effect by the pipe of an MTA.
+    pub pipe: TrustPolicy,
     /// Where mail comes from.
     pub sources: Vec<SourceConfig>,
     /// Where sessions go, in the order of their names.
@@ -185,6 +191,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let limits = Limits::from(&table.limits);
     let keep_raw = table.privacy.keep_raw_days;
     let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
+    let pipe = source::check_pipe(table.pipe, &places, &mut faults);
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
     let state = base.join(&table.state);
@@ -220,6 +227,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         keep_raw,
         privacy,
         profile,
+        pipe,
         sources,
         destinations,
         routes: table.route,

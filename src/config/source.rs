@@ -10,6 +10,7 @@ use super::{DEFAULT_PROFILE, Profiles};
 use crate::diagnostic::{Diagnostics, suggest};
 use crate::intake::Rules;
 use crate::message::Limits;
+use crate::message::authenticity::policy::{TrustPolicy, TrustTable};
 use crate::session::redact::Redaction;
 use crate::settings::Places;
 use crate::source::Kind;
@@ -28,9 +29,17 @@ pub struct SourceTable {
     /// How that platform names and labels things: a file of `templates/_profiles`.
     #[serde(default = "default_profile")]
     pub profile: String,
-    /// Who may cause an effect. `"anyone"` must be written out: whoever can put a mail into this source can
-    /// then change records.
-    pub trust: Trust,
+    /// Who may cause an effect: `{ dkim = ["ccaip.example"] }` and the like. `"anyone"` must be written out:
+    /// whoever can put a mail into this source can then change records.
+    pub trust: TrustTable,
+}
+
+/// What an MTA hands to `process -`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipeTable {
+    /// Who may cause an effect, as for a source. If it is not set, sessions from the pipe wait in quarantine.
+    pub trust: Option<TrustTable>,
 }
 
 fn default_instance() -> String {
@@ -39,14 +48,6 @@ fn default_instance() -> String {
 
 fn default_profile() -> String {
     DEFAULT_PROFILE.to_owned()
-}
-
-/// Who may cause an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// Every message of the source.
-    Anyone,
 }
 
 /// A source without faults.
@@ -80,12 +81,13 @@ pub(super) fn check(
 ) -> Option<SourceConfig> {
     let Around { base, state, limits, privacy, places } = *around;
     let before = faults.len();
-    let SourceTable { mut kind, instance, profile: profile_name, trust: Trust::Anyone } = table;
+    let SourceTable { mut kind, instance, profile: profile_name, trust } = table;
     for (key, sentence, hint) in kind.validate() {
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
         faults.push(places.fault(&path, "bad_value", sentence).hint(hint));
     }
     kind.limit_to(limits.message_bytes);
+    check_trust(&["source", name, "trust"], &trust, kind.knows_peers(), places, faults);
     for path in kind.paths() {
         *path = below(base, path);
     }
@@ -106,11 +108,93 @@ pub(super) fn check(
         faults.push(fault.hint(suggest(&profile_name, known.iter().map(String::as_str))));
     }
     let profile = profile.filter(|_| faults.len() == before)?;
-    let rules = Rules { instance, profile, limits, privacy: privacy.clone(), own: None };
+    let rules =
+        Rules { instance, profile, limits, privacy: privacy.clone(), own: None, trust: TrustPolicy::from(trust) };
     Some(SourceConfig { name: name.to_owned(), kind, rules: Arc::new(rules) })
+}
+
+fn check_trust(at: &[&str], trust: &TrustTable, knows_peers: bool, places: &Places, faults: &mut Diagnostics) {
+    let TrustTable::Named(trusted) = trust else { return };
+    for (key, sentence, hint) in trusted.validate(knows_peers) {
+        let steps = key.split('.').filter(|step| !step.is_empty());
+        let path: Vec<&str> = at.iter().copied().chain(steps).collect();
+        let code = if key == "otherwise" { "not_supported" } else { "bad_trust" };
+        faults.push(places.fault(&path, code, sentence).hint(hint));
+    }
+}
+
+/// The policy of the pipe. Strangers reach it, so nobody is trusted before it is said who.
+pub(super) fn check_pipe(table: PipeTable, places: &Places, faults: &mut Diagnostics) -> TrustPolicy {
+    let Some(trust) = table.trust else { return TrustPolicy::Nobody };
+    check_trust(&["pipe", "trust"], &trust, false, places, faults);
+    trust.into()
 }
 
 /// A path of the configuration: relative ones start from its folder.
 pub(super) fn below(base: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { base.join(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalogue::Catalogue;
+    use crate::config::{Config, compose};
+    use crate::diagnostic::{Diagnostics, SourceFile};
+    use crate::message::authenticity::TrustPolicy;
+
+    fn with(trust: &str) -> Result<Config, Diagnostics> {
+        let text = format!("[source.a]\nkind = \"maildir\"\npath = \"m\"\ntrust = {trust}\n");
+        compose(&SourceFile::new("a.toml", text), "".as_ref(), &Catalogue::read(None).unwrap())
+    }
+
+    #[test]
+    fn trust_is_a_word_or_a_table() {
+        let policy = |trust: &str| with(trust).unwrap().sources.remove(0).rules.trust.clone();
+        assert!(matches!(policy("\"anyone\""), TrustPolicy::Anyone));
+        for table in [
+            "{ dkim = [\"ccaip.example\", \"*.ccaip.example\"] }",
+            "{ dkim = [\"ccaip.example\"], arc = [\"sealer.example\"], otherwise = \"quarantine\" }",
+            "{ spf = [\"ccaip.example\"], authentication_results = \"mx.acme.example\" }",
+            "{ token = { env = \"INBOX_TOKEN\" } }",
+        ] {
+            assert!(matches!(policy(table), TrustPolicy::Named(_)), "{table}");
+        }
+    }
+
+    #[test]
+    fn the_pipe_trusts_nobody_before_it_is_said_who() {
+        let pipe = |text: &str| {
+            compose(&SourceFile::new("a.toml", text), "".as_ref(), &Catalogue::read(None).unwrap()).map(|c| c.pipe)
+        };
+        assert!(matches!(pipe("").unwrap(), TrustPolicy::Nobody));
+        assert!(matches!(pipe("[pipe]\ntrust = \"anyone\"\n").unwrap(), TrustPolicy::Anyone));
+        assert!(matches!(pipe("[pipe]\ntrust = { dkim = [\"a.example\"] }\n").unwrap(), TrustPolicy::Named(_)));
+        let faults = pipe("[pipe]\ntrust = { dkim = [\"localhost\"] }\n").unwrap_err();
+        assert!(faults.render().contains("a.toml:2:19"), "{}", faults.render());
+    }
+
+    #[test]
+    fn what_trust_can_not_be_is_told_with_its_place() {
+        for (trust, code, column, part) in [
+            ("\"everyone\"", "unknown_word", 9, "everyone"),
+            ("1", "wrong_type", 9, "trust"),
+            ("{ dkmi = [\"a.example\"] }", "unknown_key", 11, "dkmi"),
+            ("{ dkim = \"a.example\" }", "wrong_type", 18, "dkim"),
+            ("{ dkim = [\"localhost\"] }", "bad_trust", 19, "localhost"),
+            ("{ dkim = [\"a.*.example\"] }", "bad_trust", 19, "a.*.example"),
+            ("{}", "bad_trust", 9, "nobody"),
+            ("{ arc = [\"a.example\"] }", "bad_trust", 17, "for whose mail"),
+            ("{ authentication_results = \"mx\" }", "bad_trust", 36, "about whose mail"),
+            ("{ spf = [\"a.example\"] }", "bad_trust", 17, "peer"),
+            ("{ token = \"short\" }", "bad_trust", 19, "guessed"),
+            ("{ dkim = [\"a.example\"], otherwise = \"note_only\" }", "not_supported", 45, "note_only"),
+            ("{ dkim = [\"a.example\"], otherwise = \"drop\" }", "unknown_word", 45, "drop"),
+        ] {
+            let faults = with(trust).unwrap_err();
+            let [fault] = faults.sorted()[..] else { panic!("{trust}: {}", faults.render()) };
+            assert_eq!((fault.code, fault.line, fault.column), (code, 4, column), "{trust}: {}", faults.render());
+            assert!(fault.message.contains(part), "{trust}: {}", fault.message);
+            assert!(fault.hint.is_some() && !fault.message.contains("short"), "{trust}");
+        }
+    }
 }

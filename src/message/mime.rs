@@ -71,12 +71,26 @@ pub(super) struct Walk<'l> {
     /// Places given, with the number of the last one of that name.
     places: HashMap<String, usize>,
     notes: Vec<String>,
+    /// The raw messages inside, and how many are still wanted.
+    originals: Vec<Vec<u8>>,
+    wanted: usize,
 }
 
 impl<'l> Walk<'l> {
     /// A walk over a message of this size, with nothing counted yet.
     pub(super) fn new(limits: &'l Limits, raw_bytes: usize) -> Self {
-        Self { limits, entities: 0, bytes: 0, held: raw_bytes, places: HashMap::new(), notes: Vec::new() }
+        Self::keeping_originals(limits, raw_bytes, 0)
+    }
+
+    /// A walk that keeps the raw bytes of at most `wanted` messages inside.
+    pub(super) fn keeping_originals(limits: &'l Limits, raw_bytes: usize, wanted: usize) -> Self {
+        let (notes, originals) = (Vec::new(), Vec::new());
+        Self { limits, entities: 0, bytes: 0, held: raw_bytes, places: HashMap::new(), notes, originals, wanted }
+    }
+
+    /// The raw messages inside, outermost first.
+    pub(super) fn into_originals(self) -> Vec<Vec<u8>> {
+        self.originals
     }
 
     /// The leaf parts of a message in reading order.
@@ -219,6 +233,10 @@ impl<'l> Walk<'l> {
         if depth > self.limits.nesting {
             let limit = self.limits.nesting;
             return Err((Reason::TooDeep, format!("messages are nested deeper than {limit} levels")));
+        }
+        if self.originals.len() < self.wanted {
+            self.count(raw.len())?;
+            self.originals.push(raw.to_vec());
         }
         let prefix = self.distinct(format!("{}forwarded message", scope.prefix)) + " / ";
         let mut scope = Scope { prefix, depth, attachments: 0 };

@@ -3,6 +3,7 @@
 //!
 //! All types are plain values of our own, so the MIME crate can change in one file (`parse`).
 
+pub mod authenticity;
 pub mod automatic;
 mod boundary;
 mod decode;

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memchr::memchr;
 
-use super::fields::{self, Head};
+use super::fields::{self, Content, Head};
 use super::mime::{self, Walk};
-use super::{Kind, Limits, Message, Part, decode};
+use super::{Field, Kind, Limits, Message, Part, decode};
 use crate::outcome::Reason;
 
 /// A mail with lines that end in CR alone is copied to be read, and its parts again.
@@ -88,6 +88,63 @@ fn text_body(content: &[u8]) -> Part<'_> {
     }
 }
 
+/// Without what some transports put before the first field: a byte order mark, empty lines, mbox's line.
+pub fn without_envelope_line(raw: &[u8]) -> &[u8] {
+    mime::without_envelope_line(raw)
+}
+
+/// The fields of a message and its raw body, as `parse` takes them; `None` if the head is over the limit.
+pub fn head<'a>(raw: &'a [u8], limits: &Limits) -> Option<(Vec<Field<'a>>, &'a [u8])> {
+    let head = Head::split(raw, limits.header_bytes)?;
+    Some((head.fields, head.body))
+}
+
+/// What the head of a message says, as `parse` gives it; without parts.
+pub fn describe_head<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut message = Message::default();
+        if let Some(head) = Head::split(mime::without_envelope_line(raw), limits.header_bytes) {
+            describe(&head, &mut message);
+            message.fields = head.fields;
+        }
+        message
+    }))
+    .unwrap_or_default()
+}
+
+/// The raw bytes of the messages inside a message, outermost first: attached forwards, whatever their
+/// encoding. At most `most`; none of a message that is over a limit.
+pub fn originals(raw: &[u8], limits: &Limits, most: usize) -> Vec<Vec<u8>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        if raw.len() > limits.message_bytes {
+            return Vec::new();
+        }
+        let Some(head) = Head::split(mime::without_envelope_line(raw), limits.header_bytes) else { return Vec::new() };
+        let mut walk = Walk::keeping_originals(limits, raw.len(), most);
+        if walk.message(&head).is_err() {
+            return Vec::new();
+        }
+        walk.into_originals()
+    }))
+    .unwrap_or_default()
+}
+
+/// Whether a body looks like what a `Content-Type` that nobody signed says. A multipart begins with its
+/// boundary, but for two lines of text, and ends with it; what is none does not begin with a boundary.
+/// So a signed body can't be given other parts than it has.
+pub fn is_borne_out(content_type: Option<&[u8]>, body: &[u8]) -> bool {
+    let content = content_type.map(Content::of).unwrap_or_default();
+    let mut lines = body.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end);
+    let delimiter = lines.by_ref().take(3).find(|line| line.starts_with(b"--") && line.len() > 2);
+    if content.main != "multipart" {
+        return content.main != "message" && !body.starts_with(b"--");
+    }
+    let (Some(boundary), Some(delimiter)) = (content.boundary, delimiter) else { return false };
+    let last = lines.rfind(|line| !line.is_empty()).unwrap_or_default();
+    let is_boundary = |line: &[u8], end: &[u8]| line == [b"--", boundary.as_bytes(), end].concat();
+    is_boundary(delimiter, b"") && is_boundary(last, b"--")
+}
+
 /// Whether bytes begin as a mail does, with a header field.
 pub fn looks_like_mail(raw: &[u8]) -> bool {
     fields::looks_like_head(mime::without_envelope_line(raw))
@@ -147,6 +204,36 @@ mod tests {
         assert_eq!(message.subject.as_deref(), Some("s"));
         assert_eq!(message.parts[0].text(), "one\ntwo");
         assert_eq!(message.notes.len(), 1);
+    }
+
+    #[test]
+    fn messages_inside_are_given_with_every_byte() {
+        let inner = "From: a@x.example\r\nContent-Type: text/plain\r\n\r\ntext =\r\n";
+        let raw = format!(
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nsee below\r\n--b\r\n\
+             Content-Type: message/rfc822\r\n\r\n{inner}\r\n--b\r\n\
+             Content-Type: application/octet-stream; name=x.eml\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+             RnJvbTogYkB4LmV4YW1wbGUNCg0KaGkNCg==\r\n--b--\r\n"
+        );
+        let found = originals(raw.as_bytes(), &Limits::default(), 10);
+        assert_eq!(found, [inner.as_bytes(), b"From: b@x.example\r\n\r\nhi\r\n"]);
+        assert_eq!(originals(raw.as_bytes(), &Limits::default(), 1).len(), 1);
+        assert!(originals(inner.as_bytes(), &Limits::default(), 10).is_empty());
+    }
+
+    #[test]
+    fn an_unsigned_content_type_has_to_look_right() {
+        let multipart = Some(b"multipart/mixed; boundary=\"b1\"".as_slice());
+        let body = b"--b1\r\n\r\nx\r\n--b1--\r\n";
+        assert!(is_borne_out(multipart, body));
+        assert!(is_borne_out(multipart, &[b"This is MIME.\r\n".as_slice(), body].concat()));
+        assert!(!is_borne_out(multipart, b"text\r\n--b2\r\n\r\n--b1\r\n\r\nx\r\n--b1--\r\n"));
+        assert!(!is_borne_out(multipart, b"a\r\nb\r\nc\r\n--b1\r\n\r\nx\r\n--b1--\r\n"));
+        assert!(!is_borne_out(multipart, b"--b1\r\n\r\nx\r\n--b1--\r\nmore\r\n"));
+        assert!(!is_borne_out(Some(b"text/plain"), body));
+        assert!(is_borne_out(Some(b"text/plain"), b"text\r\n"));
+        assert!(is_borne_out(None, b"text\r\n"));
+        assert!(!is_borne_out(Some(b"message/rfc822"), b"text\r\n"));
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn portion(settings: &Settings, mark: &Mark, stable_length: u64) -> io::Result<O
         bytes += entry.content.len();
         if settings.start.admits(entry.received_at) {
             let input = format!("{}#{count}", settings.path.display());
-            let envelope = Envelope { sender: entry.sender, recipients: Vec::new() };
+            let envelope = Envelope { sender: entry.sender, ..Envelope::default() };
             items.push(Received { input, content: entry.content, envelope, received_at: entry.received_at });
         }
     }

@@ -18,6 +18,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,13 @@ impl Kind {
         }
     }
 
+    /// Whether it knows the hosts that mail comes from, as SPF needs it.
+    pub fn knows_peers(&self) -> bool {
+        match self {
+            Self::Imap(_) | Self::Maildir(_) | Self::Directory(_) | Self::Mbox(_) => false,
+        }
+    }
+
     /// The credentials that are needed.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
@@ -125,6 +133,17 @@ pub struct Envelope {
     pub sender: Option<String>,
     /// `RCPT TO`, if the source knows them.
     pub recipients: Vec<String>,
+    /// The host that handed it over, if the source spoke with it.
+    pub peer: Option<Peer>,
+}
+
+/// The host that a message came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The name that it gave itself (`EHLO`).
+    pub helo: String,
 }
 
 /// What was received.

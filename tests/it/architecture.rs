@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that do I/O towards one side each: they meet only in the halves above them.
-const EDGES: [&str; 4] = ["catalogue", "source", "ledger", "sender"];
+const EDGES: [&str; 5] = ["catalogue", "source", "verify", "ledger", "sender"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mail2crm::intake::{self, Rules};
 use mail2crm::message::Limits;
+use mail2crm::message::authenticity::TrustPolicy;
 use mail2crm::message::mark::InstanceKey;
 use mail2crm::session::extract::to_extract_json;
 use mail2crm::session::profile::Profile;
@@ -31,6 +32,7 @@ fn report(path: &Path, raw: &[u8]) -> Value {
         instance: "default".to_owned(),
         profile: Arc::new(Profile::builtin().clone()),
         limits: Limits::default(),
+        trust: TrustPolicy::Anyone,
         privacy: Arc::new(Redaction::default()),
         own: Some(InstanceKey::of_previews()),
     };

@@ -12,3 +12,4 @@ mod robustness;
 mod sandbox;
 mod support;
 mod templates_readme;
+mod trust;

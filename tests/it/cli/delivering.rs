@@ -85,7 +85,17 @@ fn a_pipe_is_told_0_once_it_is_committed_and_75_on_any_doubt() {
     let crm = sandbox("");
     let bench = all_three(&crm);
     let call = fs::read(mail("ccaip-01-json-attachment")).expect("a mail");
+    // Nothing says who may send to it: it is kept, without effect, until that is said or somebody vouches.
+    bench.run_with(&["process", "-", "--dry-run"], &[], &call).says("`[pipe]`");
     bench.run_with(&["process", "-"], &[], &call).exits(0).prints_nothing();
+    assert_eq!(bench.run(&["--json", "messages", "list"]).exits(0).json()[0]["reason"], "untrusted");
+    assert!(bench.run(&["--json", "sessions", "list"]).exits(0).json().is_empty());
+    bench.run(&["messages", "reprocess", "1"]).exits(1);
+    bench.run(&["messages", "reprocess", "--trust", "1"]).exits(0);
+    assert_eq!(bench.run(&["--json", "sessions", "list"]).exits(0).json().len(), 1);
+    bench.run(&["messages", "show", "1"]).exits(0).prints("trusted by hand");
+    let config = fs::read_to_string(bench.path().join("mail2crm.toml")).expect("it");
+    bench.write("mail2crm.toml", &format!("{config}\n[pipe]\ntrust = \"anyone\"\n"));
     assert_eq!(bench.run(&["--json", "messages", "list"]).exits(0).json().len(), 1);
     // The same again is known.
     bench.run_with(&["process", "-"], &[], &call).exits(0);

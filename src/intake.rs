@@ -22,7 +22,7 @@ use crate::session::evidence::Extraction;
 use crate::session::extract;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
-use crate::source::{Content, Handover, Received, Settled};
+use crate::source::{Content, Found, Handover, Received, Settled};
 
 /// How the messages of one source are read.
 #[derive(Debug, Clone)]
@@ -198,11 +198,15 @@ impl Intake {
             };
             match committed {
                 Ok(accepted) => {
-                    let items = prepared.handover.batch.items.iter().zip(prepared.reasons);
+                    let reasons = prepared.reasons;
+                    let items = prepared.handover.batch.items.iter().zip(&reasons);
                     let mut settled: Vec<_> =
-                        accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                        accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, *reason)).collect();
                     if settled.is_empty() {
                         settled.push(Settled::Accepted); // the position alone
+                    }
+                    if let Some(to) = prepared.handover.found {
+                        let _ = to.send(accepted.iter().zip(reasons).map(|(a, reason)| found(a, reason)).collect());
                     }
                     let _ = prepared.handover.answer.send(settled);
                 }
@@ -266,6 +270,18 @@ struct Prepared {
     handover: Handover,
     rows: Vec<NewMessage>,
     reasons: Vec<Option<Reason>>,
+}
+
+/// What a source may tell its caller of a committed item.
+fn found(accepted: &Accepted, reason: Option<Reason>) -> Found {
+    let sessions = accepted.sessions.iter().map(|(key, standing)| (key.to_string(), word(*standing)));
+    Found {
+        message: accepted.message.0,
+        known: accepted.known,
+        reason,
+        sessions: sessions.collect(),
+        deliveries: accepted.deliveries,
+    }
 }
 
 fn refuse(handover: Handover, fault: &Fault) {

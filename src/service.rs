@@ -24,7 +24,7 @@ use crate::dispatch::{Dispatcher, Rules};
 use crate::intake::Intake;
 use crate::ledger::{self, Fault, Ledger};
 use crate::message::mark::InstanceKey;
-use crate::source::Inlet;
+use crate::source::{Inlet, Recipe as _};
 
 /// The parts of a running service, or of one `process`.
 pub struct Service {

@@ -11,6 +11,7 @@ use crate::message::mark::InstanceKey;
 use crate::sender::http::{HttpSender, HttpSettings};
 use crate::sender::smtp::SmtpSender;
 use crate::sender::storage::{FolderSender, FolderSettings};
+use crate::source::Recipe as _;
 
 /// Destinations by their names.
 pub type Targets = BTreeMap<String, Arc<Target>>;
@@ -65,7 +66,7 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
             .insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
     }
     for source in &config.sources {
-        if let Some(Err(sentence)) = source.kind.secret().map(|s| s.reveal()) {
+        for sentence in source.kind.secrets().into_iter().filter_map(|secret| secret.reveal().err()) {
             let place = format!("{}: source.{}", config.shown, source.name);
             faults
                 .push(Diagnostic::of_file(place, "not_ready", sentence).hint("set it for the user that runs mail2crm"));

@@ -143,7 +143,7 @@ impl Walk {
             Ok(Some(entry)) => {
                 open.count += 1;
                 let input = format!("{}#{}", open.name, open.count);
-                let envelope = Envelope { sender: entry.sender, recipients: Vec::new() };
+                let envelope = Envelope { sender: entry.sender, ..Envelope::default() };
                 Some(Ok(Received { input, content: entry.content, envelope, received_at: entry.received_at }))
             }
             Ok(None) => {

@@ -17,13 +17,16 @@ mod settings;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Inlet, Source};
+use super::{Fault, Inlet, Recipe, Source};
+use crate::secret::Secret;
 
+pub(super) use connection::{said, silence};
 pub use settings::{After, Settings, Tls};
 
 /// An IMAP mailbox, ready to be read.
@@ -38,6 +41,24 @@ impl Imap {
     /// contact, if this is the first: with `start = "now"` nothing received before it is ever read.
     pub fn new(settings: Settings, now: Timestamp) -> Self {
         Self { settings, started: now }
+    }
+}
+
+impl Recipe for Settings {
+    fn build(self, now: Timestamp) -> Box<dyn Source> {
+        Box::new(Imap::new(self, now))
+    }
+
+    fn validate(&self) -> Vec<(&'static str, String, String)> {
+        Self::validate(self)
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        self.ca_file.iter_mut().collect()
+    }
+
+    fn secrets(&self) -> Vec<&Secret> {
+        vec![&self.password]
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::mails::{Made, SHAPES};
 use super::support::disk::SmallDisk;
@@ -121,6 +123,62 @@ async fn while_the_disk_is_full_the_mail_server_keeps_what_is_not_committed() {
     assert!(status.success(), "{status}\n{log}");
     assert!(log.contains("could not be committed"), "{log}");
     audit_is_clean(&site);
+}
+
+#[tokio::test]
+async fn nothing_said_before_tls_is_taken_for_what_is_said_over_it() {
+    let servers = Servers::up(&["postfix"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = site(&servers, &folder.path().join("mail2crm.db"));
+    let mut running = site.start(&["run"]);
+    running.says("mail2crm is running", Duration::from_secs(20)).await;
+    let say = async |text: &str| {
+        let connected = until("the listener is there", Duration::from_secs(10), async || {
+            TcpStream::connect(("127.0.0.1", servers.port("BRIDGE_SMTP_PORT"))).await.ok()
+        });
+        let mut stream = connected.await;
+        stream.write_all(text.as_bytes()).await.expect("written");
+        let mut said = String::new();
+        let _ = stream.read_to_string(&mut said).await;
+        said
+    };
+    let said = say("EHLO a\r\nMAIL FROM:<a@b>\r\nSTARTTLS\r\nMAIL FROM:<a@b>\r\n").await;
+    assert!(said.contains("250-STARTTLS\r\n") && said.contains("530 5.7.0"), "{said}");
+    assert!(
+        said.ends_with("220 2.0.0 go ahead\r\n"),
+        "the connection ends, without an answer to what was behind: {said}"
+    );
+    let (status, log) = running.terminate(Duration::from_secs(30)).await;
+    assert!(status.success(), "{status}\n{log}");
+}
+
+#[tokio::test]
+async fn a_document_is_posted_over_tls() {
+    let servers = Servers::up(&["postfix"]);
+    let [certificate, key] = servers.certificate();
+    let port = servers.port("BRIDGE_SMTP_PORT");
+    let site = Site::new(&format!(
+        "[source.posted]\nkind = 'http'\nlisten = '127.0.0.1:{port}'\ntoken = 'k3y'\ncertificate = '{}'\n\
+         private_key = '{}'\ntrust = 'anyone'\n[destination.archive]\nstorage = 'archive'\npath = '{{{{key}}}}.json'\n",
+        certificate.display(),
+        key.display()
+    ));
+    let mut running = site.start(&["run"]);
+    running.says("takes mails and documents by HTTP", Duration::from_secs(20)).await;
+    let document = Made { ticket: 1, id: 90_000, voice: true, shape: 0, twice: false }.document(1).to_string();
+    let post = |url: &str| {
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-sS", "--noproxy", "*", "--cacert"])
+            .arg(servers.ca_file())
+            .args(["-H", "Authorization: Bearer k3y"]);
+        curl.args(["-H", "Content-Type: application/json", "--data-binary", &document, url]).output().expect("curl")
+    };
+    let answer = post(&format!("https://localhost:{port}/"));
+    let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(said.contains("\"status\":\"taken\"") && said.contains("90000"), "{said}{answer:?}");
+    assert!(!post(&format!("http://localhost:{port}/")).status.success(), "nothing is answered in clear");
+    let (status, log) = running.terminate(Duration::from_secs(30)).await;
+    assert!(status.success(), "{status}\n{log}");
 }
 
 /// `LIVE_BURST` sets how many; 10,000 take minutes where a disk is slow.

@@ -1,22 +1,25 @@
 //! The program as an operator runs it, called over HTTP and SMTP: what is acknowledged is in the ledger, and what
 //! comes again changes nothing.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStderr, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::support::cli::Bench;
 
 /// A program that runs; killed when it is dropped.
-struct Running(Child);
+struct Running {
+    child: Child,
+    /// Open, so that it can go on to write.
+    _log: Option<BufReader<ChildStderr>>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -50,12 +53,16 @@ path = "{{{{key}}}}.json"
         ),
     );
     let mut command = bench.command(&["run"]);
-    let running = Running(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program"));
-    let begun = Instant::now();
-    while [http, smtp].iter().any(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()) {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it does not listen");
-        std::thread::sleep(Duration::from_millis(20));
+    let mut child = command.stdin(Stdio::null()).spawn().expect("the program");
+    let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut running = Running { child, _log: None };
+    let mut listening = 0;
+    while listening < 2 {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("text") > 0, "the program ended");
+        listening += usize::from(line.contains(" on 127.0.0.1:"));
     }
+    running._log = Some(log);
     (running, http, smtp)
 }
 

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::proof::{Keys, Proof};
 use self::settings::HEALTH;
 use super::gather::{self, Counter};
-use super::listen::{self, Certificate, Seats};
+use super::listen::{self, Certificate, Room, Seats};
 use super::{Content, Envelope, Fault, Found, Inlet, Received, Recipe, Settled, Source};
 use crate::digest::sha256;
 use crate::message::parse::looks_like_mail;
@@ -231,7 +231,7 @@ async fn take(around: &Arc<Around>, request: Request) -> Result<Value, Refusal> 
         return Err(unauthorized("the request proves in no way that it may post here"));
     }
     let form = form_of(&head.headers)?;
-    let body = read(around, &head.headers, body).await?;
+    let (body, _room) = read(around, &head.headers, body).await?;
     if proof == Proof::Signature {
         keys.of_body(&head.headers, &body, Timestamp::now()).map_err(unauthorized)?;
     }
@@ -275,7 +275,8 @@ fn form_of(headers: &HeaderMap) -> Result<Form, Refusal> {
     }
 }
 
-async fn read(around: &Around, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
+/// The body, with the room that it takes until it is committed.
+async fn read(around: &Around, headers: &HeaderMap, body: Body) -> Result<(Vec<u8>, Room), Refusal> {
     let limit = around.settings.max_bytes;
     let too_large = || {
         let sentence = format!("the body has more than the limit of {limit} bytes");
@@ -286,7 +287,7 @@ async fn read(around: &Around, headers: &HeaderMap, body: Body) -> Result<Vec<u8
         return Err(too_large());
     }
     let mut room = around.seats.room();
-    let reading = async {
+    let reading = async move {
         let (mut whole, mut pieces) = (Vec::new(), body.into_data_stream());
         while let Some(piece) = pieces.next().await {
             let Ok(piece) = piece else {
@@ -300,7 +301,7 @@ async fn read(around: &Around, headers: &HeaderMap, body: Body) -> Result<Vec<u8
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(whole)
+        Ok((whole, room))
     };
     let late = || Refusal::of(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took too long");
     timeout(LONGEST, reading).await.map_err(|_| late())?

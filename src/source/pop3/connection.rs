@@ -22,6 +22,8 @@ use crate::source::tls::{self, Duplex};
 const LINE: usize = 2_048;
 /// A mailbox with more messages is not read.
 const MESSAGES: usize = 2_000_000;
+/// A listing with more bytes is not kept.
+const LISTING: u64 = 96 << 20;
 /// The slowest line that is borne, in bytes a second, beside `timeout_seconds`.
 const SLOWEST: u64 = 16 << 10;
 
@@ -173,7 +175,7 @@ impl Connection {
                 return Ok(found);
             }
             bytes += line.len() as u64;
-            if found.len() >= MESSAGES {
+            if found.len() >= MESSAGES || bytes > LISTING {
                 return Err(fault("the server's list of messages does not end"));
             }
             if begun.elapsed() > self.patience * 2 + Duration::from_secs(bytes / SLOWEST) {

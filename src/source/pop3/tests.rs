@@ -21,9 +21,12 @@ struct Mailbox {
     refuses: Option<String>,
     /// A line without an end in place of the list of UIDs.
     endless: bool,
+    /// What STLS is answered.
+    stls: Option<&'static str>,
     /// What PASS is answered.
     login: Option<&'static str>,
     retrieved: Vec<String>,
+    logins: u32,
 }
 
 type Shared = Arc<Mutex<Mailbox>>;
@@ -42,7 +45,11 @@ async fn serve(stream: TcpStream, shared: Shared) -> Option<()> {
         let reply: Vec<u8> = {
             let mut mailbox = shared.lock().expect("no panic while it is held");
             match verb {
-                "USER" => b"+OK\r\n".to_vec(),
+                "USER" => {
+                    mailbox.logins += 1;
+                    b"+OK\r\n".to_vec()
+                }
+                "STLS" => mailbox.stls.unwrap_or("-ERR what?\r\n").into(),
                 "PASS" => mailbox.login.map_or(b"+OK in\r\n".to_vec(), |line| line.into()),
                 "UIDL" if mailbox.endless => [b"+OK\r\n".as_slice(), &vec![b'x'; 1 << 20]].concat(),
                 "UIDL" | "LIST" => {
@@ -119,8 +126,9 @@ impl Bench {
 
     /// Runs the source until `batches` with items were answered, or it ends by itself.
     async fn run(&mut self, more: &str, batches: usize, answer: impl Fn(&Received) -> Settled) -> Result<(), Fault> {
+        let tls = if more.contains("tls") { "" } else { "tls = 'none'\n" };
         let settings: Settings = toml::from_str(&format!(
-            "host = '127.0.0.1'\nport = {}\ntls = 'none'\nuser = 'u'\npassword = 'p'\npoll_seconds = 1\ntimeout_seconds = 2\n{more}",
+            "host = '127.0.0.1'\nport = {}\n{tls}user = 'u'\npassword = 'p'\npoll_seconds = 1\ntimeout_seconds = 2\n{more}",
             self.port
         ))
         .expect("settings");
@@ -253,6 +261,21 @@ async fn sizes_and_uids_that_lie_lose_nothing() {
     bench.mailbox().mails.push(("d".into(), b"D: 1\r\n\r\n".to_vec()));
     bench.run(more, 1, accept).await.expect("stopped");
     assert_eq!(bench.inputs(), ["uid-d"]);
+}
+
+#[tokio::test]
+async fn nothing_goes_in_clear_where_tls_is_wanted() {
+    let mut bench = Bench::new(&[]).await;
+    for (stls, words) in [
+        (None, "nothing was sent in clear"),
+        (Some("+OK go\r\n+OK in already\r\n"), "more than it was asked for"),
+        (Some("+OK go\r\n"), "handshake"),
+    ] {
+        bench.mailbox().stls = stls;
+        let fault = bench.run("start = 'all'\ntls = 'starttls'", 1, accept).await.expect_err("a fault");
+        assert!(fault.reason != crate::outcome::Reason::Unauthorized && fault.detail.contains(words), "{fault}");
+        assert!(bench.mailbox().logins == 0, "{words}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use crate::session::evidence::Extraction;
 use crate::session::extract;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
-use crate::source::{Content, Handover, Received, Settled};
+use crate::source::{Content, Found, Handover, Received, Settled};
 use crate::verify::Verifier;
 
 /// How long mail that DNS must say something about waits in its source. Then it goes to quarantine, so that
@@ -228,11 +228,15 @@ impl Intake {
             match committed {
                 Ok(accepted) => {
                     self.verifier.answered(&self.source);
-                    let items = prepared.items.iter().zip(prepared.reasons);
+                    let reasons = prepared.reasons;
+                    let items = prepared.items.iter().zip(&reasons);
                     let mut settled: Vec<_> =
-                        accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, reason)).collect();
+                        accepted.iter().zip(items).map(|(a, (r, reason))| self.settle(a, r, *reason)).collect();
                     if settled.is_empty() {
                         settled.push(Settled::Accepted); // the position alone
+                    }
+                    if let Some(to) = prepared.handover.found {
+                        let _ = to.send(accepted.iter().zip(reasons).map(|(a, reason)| found(a, reason)).collect());
                     }
                     let _ = prepared.handover.answer.send(settled);
                 }
@@ -385,6 +389,18 @@ struct Prepared {
     /// What to commit, or why not now.
     rows: Result<Vec<NewMessage>, String>,
     reasons: Vec<Option<Reason>>,
+}
+
+/// What a source may tell its caller of a committed item.
+fn found(accepted: &Accepted, reason: Option<Reason>) -> Found {
+    let sessions = accepted.sessions.iter().map(|(key, standing)| (key.to_string(), word(*standing)));
+    Found {
+        message: accepted.message.0,
+        known: accepted.known,
+        reason,
+        sessions: sessions.collect(),
+        deliveries: accepted.deliveries,
+    }
 }
 
 fn refuse(handover: Handover, items: usize, why: &str) {

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    mail2crm::cli::run(mail2crm::cli::Cli::parse())
+    match mail2crm::cli::parse(std::env::args_os()) {
+        Ok(cli) => mail2crm::cli::run(cli),
+        Err(code) => code,
+    }
 }

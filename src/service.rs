@@ -25,7 +25,7 @@ use crate::dispatch::{Dispatcher, Rules};
 use crate::intake::Intake;
 use crate::ledger::{self, Fault, Ledger};
 use crate::message::mark::InstanceKey;
-use crate::source::Inlet;
+use crate::source::{Inlet, Recipe as _};
 use crate::verify::{Dns, Verifier};
 
 /// The parts of a running service, or of one `process`.

@@ -8,6 +8,7 @@ use super::{Context, Failure, Result, output};
 use crate::config::Config;
 use crate::message::mark::InstanceKey;
 use crate::service;
+use crate::source::Recipe as _;
 
 /// Report all problems of the configuration, templates, connectors and routes at once.
 #[derive(Debug, clap::Args)]

@@ -25,6 +25,7 @@ mod sessions;
 mod shell;
 mod templates;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::ledger;
 use crate::ledger::Ledger;
 use crate::telemetry;
+
+/// `EX_TEMPFAIL` of sysexits.h: an MTA keeps the mail and tries again.
+const TRY_AGAIN: u8 = 75;
 
 /// The bridge between contact-centre session metadata and CRMs: session emails in, record updates out.
 ///
@@ -179,6 +183,18 @@ fn open_ledger(path: &Path) -> Result<Ledger> {
     })
 }
 
+/// Reads the command line. What is wrong with it, or was asked of it, is said; the exit code then is all that is
+/// left: 2, or 75 in pipe mode, where an MTA bounces what ends with anything else.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> std::result::Result<Cli, ExitCode> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        let _closed = error.print();
+        let is_pipe = ["process", "-"].iter().all(|word| arguments.iter().any(|argument| argument == word));
+        let code = if error.use_stderr() && is_pipe { i32::from(TRY_AGAIN) } else { error.exit_code() };
+        ExitCode::from(u8::try_from(code).unwrap_or(2))
+    })
+}
+
 /// Runs a command and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
     let context = Context {
@@ -238,7 +254,7 @@ impl Failure {
             Self::NotAllWell => ExitCode::from(1),
             Self::Temporary(sentence) => {
                 eprintln!("error: {sentence}; try again later");
-                ExitCode::from(75)
+                ExitCode::from(TRY_AGAIN)
             }
             Self::World(error) => {
                 // Somebody who reads only the head of our output closes the pipe: that is no fault.

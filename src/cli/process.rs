@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +78,12 @@ fn is_pipe(paths: &[PathBuf]) -> bool {
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
     let pipe = is_pipe(&args.paths);
-    let result = work(context, args);
+    // A fault of this program is no reason to bounce a mail either.
+    let result = match pipe {
+        true => catch_unwind(AssertUnwindSafe(|| work(context, args)))
+            .unwrap_or_else(|_| Err(Failure::Temporary("mail2crm hit a fault; please report it".to_owned()))),
+        false => work(context, args),
+    };
     match result {
         // An MTA bounces what ends otherwise: whatever is not safe is to be tried again.
         Err(Failure::World(error)) if pipe => Err(Failure::Temporary(format!("{error:#}"))),
@@ -160,6 +166,9 @@ async fn take_in(service: &Service, paths: Vec<PathBuf>, source: &str) -> Result
                 progress.add(size);
                 bytes += size;
                 items.push(named(received));
+            }
+            Some(Err((path, error))) if path == "-" => {
+                return Err(Failure::World(anyhow::anyhow!("can't read the message on stdin: {error}")));
             }
             Some(Err((path, error))) => {
                 taken.unreadable += 1;

@@ -13,7 +13,7 @@ use crate::message::Limits;
 use crate::message::authenticity::policy::{TrustPolicy, TrustTable};
 use crate::session::redact::Redaction;
 use crate::settings::Places;
-use crate::source::Kind;
+use crate::source::{Kind, Recipe as _};
 
 /// What every kind of source can say, beside its own keys.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -4,7 +4,8 @@
 //! It takes updates over REST (`rest`) and by mail (`smtp`, `mail`), shows them on a plain web page (`page`),
 //! keeps a journal of every effect (`store`), and does on demand what real CRMs do at night (`faults`).
 //! Everything is in memory and gone at the end. Whoever reaches the page can read it, so it listens on
-//! loopback unless told otherwise. It knows nothing of the rest of the program.
+//! loopback unless told otherwise. It knows nothing of the rest of the program but
+//! how a mail is read off the wire.
 
 pub mod faults;
 pub mod line;

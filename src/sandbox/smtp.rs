@@ -3,15 +3,14 @@
 //!
 //! A message ends at CR LF `.` CR LF and nowhere else: a dot between bare line feeds is content, so nothing
 //! can be smuggled behind it. Lines, recipients, messages, connections and waiting have caps. It relays
-//! nothing, and takes mail only for tickets that exist.
+//! nothing, and takes mail only for tickets that exist. Lines and messages are read as the source `smtp` reads them.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use memchr::memchr;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -19,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::faults::Fault;
 use super::{App, mail};
+use crate::source::lines::{Body, Got, Lines};
+use crate::source::smtp::path;
 
 /// The largest message.
 const MESSAGE: usize = 50 << 20;
@@ -69,7 +70,7 @@ async fn converse(mut stream: TcpStream, app: &App) -> io::Result<()> {
     let (reader, writer) = stream.split();
     let mut dialogue = Dialogue {
         app,
-        lines: Lines { reader: BufReader::new(reader), line: Vec::new() },
+        lines: Lines::new(reader),
         writer,
         replies: Vec::new(),
         greeted: false,
@@ -109,7 +110,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Dialogue<'_, R, W> {
             if !self.lines.has_line() {
                 self.flush().await?;
             }
-            let next = match timeout(PATIENCE, self.lines.next(COMMAND, false)).await {
+            let next = match timeout(PATIENCE, self.lines.next(COMMAND)).await {
                 Err(_elapsed) => {
                     self.reply(421, "4.4.2 waited too long");
                     Next::Close
@@ -259,8 +260,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Dialogue<'_, R, W> {
         self.mail = None;
         self.reply(354, "go on, and end with a dot on a line");
         self.flush().await?;
-        let Some(message) = self.lines.message().await? else { return Ok(Next::Close) };
-        let Some(message) = message else { return Ok(self.mistake(552, "5.3.4 the message is too large")) };
+        let message = match self.lines.message(PATIENCE, |size| size <= MESSAGE).await? {
+            Body::Whole(message) => message,
+            Body::TooLarge => return Ok(self.mistake(552, "5.3.4 the message is too large")),
+            Body::Endless | Body::Gone => return Ok(Next::Close),
+        };
         let fault = self.app.injector.mail().fault;
         if let Some(Fault::MailStatus(code)) = fault {
             self.reply(code, &format!("{}.3.0 a fault as ordered", code / 100));
@@ -280,140 +284,5 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Dialogue<'_, R, W> {
                 self.mistake(code, &format!("{enhanced} {rejection}"))
             }
         })
-    }
-}
-
-/// `FROM:<address> PARAMETERS` into its parts. A source route (RFC 5321 appendix C) is dropped.
-fn path<'a>(argument: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
-    let (head, rest) = argument.split_at_checked(keyword.len())?;
-    if !head.eq_ignore_ascii_case(keyword) {
-        return None;
-    }
-    let (address, parameters) = rest.trim_start().strip_prefix('<')?.split_once('>')?;
-    let address = match address.strip_prefix('@') {
-        Some(route) => route.split_once(':')?.1,
-        None => address,
-    };
-    Some((address, parameters))
-}
-
-/// How a line was read.
-#[derive(Debug, PartialEq, Eq)]
-enum Got {
-    /// Whole, with its end.
-    Line,
-    /// Longer than allowed: the rest was thrown away.
-    Long,
-    /// The caller hung up.
-    End,
-}
-
-/// Lines with a cap, whatever comes.
-struct Lines<R> {
-    reader: BufReader<R>,
-    line: Vec<u8>,
-}
-
-impl<R: AsyncRead + Unpin> Lines<R> {
-    /// Whether a line is here already, so that nothing has to be waited for.
-    fn has_line(&self) -> bool {
-        memchr(b'\n', self.reader.buffer()).is_some()
-    }
-
-    /// Reads to the next line feed, or (`strict`) to the next CR LF, into `self.line`.
-    async fn next(&mut self, cap: usize, strict: bool) -> io::Result<Got> {
-        self.line.clear();
-        let (mut long, mut after_cr) = (false, false);
-        loop {
-            let chunk = self.reader.fill_buf().await?;
-            if chunk.is_empty() {
-                return Ok(Got::End);
-            }
-            let feed = memchr(b'\n', chunk);
-            let piece = chunk.get(..feed.map_or(chunk.len(), |at| at + 1)).unwrap_or_default();
-            let with_cr = match piece {
-                [.., cr, _] => *cr == b'\r',
-                _ => after_cr,
-            };
-            after_cr = piece.last() == Some(&b'\r');
-            let room = cap.saturating_sub(self.line.len());
-            long |= piece.len() > room;
-            self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
-            let length = piece.len();
-            self.reader.consume(length);
-            if feed.is_some() && (with_cr || !strict) {
-                return Ok(if long { Got::Long } else { Got::Line });
-            }
-        }
-    }
-
-    /// Reads a message up to its dot, without the dots that were put before dots (RFC 5321 section 4.5.2).
-    /// `None` if the caller hung up or fell silent, `Some(None)` if it was too large.
-    async fn message(&mut self) -> io::Result<Option<Option<Vec<u8>>>> {
-        let mut message = Vec::new();
-        let mut over = false;
-        loop {
-            // Enough for a line of one dot, so that the end is seen whatever went before.
-            let cap = if over { 3 } else { MESSAGE - message.len() + 3 };
-            let Ok(got) = timeout(PATIENCE, self.next(cap, true)).await else { return Ok(None) };
-            match got? {
-                Got::End => return Ok(None),
-                Got::Long => over = true,
-                Got::Line if self.line == b".\r\n" => return Ok(Some((!over).then_some(message))),
-                Got::Line => {
-                    let line = self.line.strip_prefix(b".").unwrap_or(&self.line);
-                    if message.len() + line.len() > MESSAGE {
-                        over = true;
-                    }
-                    if over {
-                        message = Vec::new();
-                    } else {
-                        message.extend_from_slice(line);
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(bytes: &[u8], chunk: usize) -> Lines<&[u8]> {
-        Lines { reader: BufReader::with_capacity(chunk, bytes), line: Vec::new() }
-    }
-
-    #[tokio::test]
-    async fn only_a_dot_between_two_crlf_ends_a_message_however_the_bytes_arrive() {
-        let wire = b"a\r\n..b\r\n.\nc\n.\r\n.\rd\r\n\n.\n\r\n.\r\nQUIT\r\n";
-        for chunk in 1..=wire.len() {
-            let mut lines = lines(wire, chunk);
-            let message = lines.message().await.expect("read").expect("whole").expect("small");
-            assert_eq!(message, b"a\r\n.b\r\n\nc\n.\r\n\rd\r\n\n.\n\r\n", "in pieces of {chunk}");
-            assert_eq!(lines.next(COMMAND, false).await.expect("read"), Got::Line);
-            assert_eq!(lines.line, b"QUIT\r\n");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_long_line_is_cut_and_the_next_one_is_whole() {
-        let mut wire = vec![b'x'; 10_000];
-        wire.extend_from_slice(b"\r\nNOOP\r\nhalf");
-        let mut lines = lines(&wire, 100);
-        assert_eq!(lines.next(COMMAND, false).await.expect("read"), Got::Long);
-        assert!(lines.line.len() <= COMMAND);
-        assert_eq!(lines.next(COMMAND, false).await.expect("read"), Got::Line);
-        assert_eq!(lines.line, b"NOOP\r\n");
-        assert_eq!(lines.next(COMMAND, false).await.expect("read"), Got::End);
-    }
-
-    #[test]
-    fn paths_are_read_with_their_parameters() {
-        assert_eq!(path("FROM:<a@b> SIZE=3", "FROM:"), Some(("a@b", " SIZE=3")));
-        assert_eq!(path("from: <>", "FROM:"), Some(("", "")));
-        assert_eq!(path("TO:<@relay:c@d>", "TO:"), Some(("c@d", "")));
-        assert_eq!(path("TO:c@d", "TO:"), None);
-        assert_eq!(path("é", "TO:"), None);
     }
 }

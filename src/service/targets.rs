@@ -11,6 +11,7 @@ use crate::message::mark::InstanceKey;
 use crate::sender::http::{HttpSender, HttpSettings};
 use crate::sender::smtp::SmtpSender;
 use crate::sender::storage::{FolderSender, FolderSettings};
+use crate::source::Recipe as _;
 
 /// Destinations by their names.
 pub type Targets = BTreeMap<String, Arc<Target>>;

@@ -5,6 +5,7 @@
 //! changes. Values are the document's own: nothing is invented, out-of-range values become warnings.
 
 pub mod document;
+mod event;
 pub mod evidence;
 pub mod extract;
 pub mod normalize;

@@ -110,7 +110,7 @@ pub(super) async fn run<F: Folder>(
             listed.list(&|_| true, &mut present).map(|_| present)
         });
         let present = present.await.map_err(|error| super::file_fault("list", folder.path(), &error))?;
-        inlet.commit_position(Position { key: BASELINE.to_owned(), value: baseline_text(&present) }).await?;
+        inlet.commit_position(Position { key: BASELINE.to_owned(), value: keys_text(&present) }).await?;
         memory.settled = present;
     }
     while !stop.is_cancelled() {
@@ -193,7 +193,7 @@ struct Memory {
 impl Memory {
     fn from_positions(positions: &BTreeMap<String, String>, now: Timestamp) -> Self {
         let mark: Option<i64> = positions.get(MARK).and_then(|text| text.parse().ok());
-        let baseline = positions.get(BASELINE).map(|text| baseline_from(text));
+        let baseline = positions.get(BASELINE).map(|text| keys_from(text));
         Self {
             is_new: mark.is_none() && baseline.is_none(),
             settled: baseline.unwrap_or_default(),
@@ -258,14 +258,16 @@ impl Memory {
     }
 }
 
-fn baseline_text(keys: &HashSet<u64>) -> String {
+/// Keys as the ledger keeps them.
+pub(super) fn keys_text(keys: &HashSet<u64>) -> String {
     let mut keys: Vec<u64> = keys.iter().copied().collect();
     keys.sort_unstable();
     let bytes: Vec<u8> = keys.into_iter().flat_map(u64::to_be_bytes).collect();
     STANDARD.encode(bytes)
 }
 
-fn baseline_from(text: &str) -> HashSet<u64> {
+/// Keys from what the ledger kept.
+pub(super) fn keys_from(text: &str) -> HashSet<u64> {
     let bytes = STANDARD.decode(text).unwrap_or_default();
     bytes.as_chunks().0.iter().map(|key| u64::from_be_bytes(*key)).collect()
 }
@@ -424,8 +426,8 @@ pub(super) mod tests {
     #[test]
     fn a_baseline_comes_back_from_its_text() {
         let keys: HashSet<u64> = [1, u64::MAX, key(b"1708160000.M1P2.host")].into();
-        assert_eq!(baseline_from(&baseline_text(&keys)), keys);
-        assert!(baseline_from("not base64!").is_empty());
+        assert_eq!(keys_from(&keys_text(&keys)), keys);
+        assert!(keys_from("not base64!").is_empty());
     }
 
     #[test]

@@ -11,12 +11,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Candidate, Folder, Items};
-use super::{Fault, Inlet, Source, Start, files};
+use super::{Fault, Inlet, Recipe, Source, Start, files};
 
 /// A source of kind `directory`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -130,6 +131,20 @@ impl Folder for Directory {
 fn is_written_since(candidate: &Candidate) -> bool {
     let metadata = std::fs::metadata(&candidate.path);
     metadata.is_ok_and(|metadata| Candidate::new(0, PathBuf::new(), &metadata).modified != candidate.modified)
+}
+
+impl Recipe for Settings {
+    fn build(self, _now: Timestamp) -> Box<dyn Source> {
+        Box::new(Directory::new(self))
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![&mut self.path]
+    }
+
+    fn limit_to(&mut self, message_bytes: usize) {
+        self.max_bytes = message_bytes;
+    }
 }
 
 impl Source for Directory {

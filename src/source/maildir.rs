@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Candidate, Folder, Items};
-use super::{Fault, Inlet, Source, Start, files};
+use super::{Fault, Inlet, Recipe, Source, Start, files};
 
 /// A source of kind `maildir`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -153,6 +154,20 @@ impl Folder for Maildir {
                 changes::move_file(path, &target.join("cur"), &seen_name(name))
             }
         }
+    }
+}
+
+impl Recipe for Settings {
+    fn build(self, _now: Timestamp) -> Box<dyn Source> {
+        Box::new(Maildir::new(self))
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![&mut self.path]
+    }
+
+    fn limit_to(&mut self, message_bytes: usize) {
+        self.max_bytes = message_bytes;
     }
 }
 

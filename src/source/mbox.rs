@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
-use super::{BATCH_BYTES, BATCH_ITEMS, Batch, Envelope, Fault, Inlet, Position, Received, Settled, Source, Start};
+use super::{
+    BATCH_BYTES, BATCH_ITEMS, Batch, Envelope, Fault, Inlet, Position, Received, Recipe, Settled, Source, Start,
+};
 use crate::digest::hex;
 
 /// A source of kind `mbox`: a spool file that a mail server appends to. It is only read, never changed;
@@ -156,6 +159,20 @@ fn end_of(settings: &Settings) -> io::Result<Mark> {
         (offset, count) = (entry.end, count + 1);
     }
     Mark::at(&mut file, offset, count)
+}
+
+impl Recipe for Settings {
+    fn build(self, _now: Timestamp) -> Box<dyn Source> {
+        Box::new(Mbox::new(self))
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![&mut self.path]
+    }
+
+    fn limit_to(&mut self, message_bytes: usize) {
+        self.max_bytes = message_bytes;
+    }
 }
 
 impl Source for Mbox {

@@ -9,9 +9,15 @@
 mod changes;
 pub mod directory;
 pub mod files;
+mod gather;
+pub mod http;
 pub mod imap;
+pub(crate) mod lines;
+mod listen;
 pub mod maildir;
 pub mod mbox;
+pub mod pop3;
+pub mod smtp;
 mod start;
 mod tls;
 
@@ -42,88 +48,94 @@ pub(crate) const BATCH_ITEMS: usize = 64;
 /// The size of a batch at which no item is added: one larger item goes alone.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 
-/// The kinds of sources, with the settings of each: `kind = "…"` in the configuration.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Kind {
+/// What the settings of a kind can do. All that a new kind needs is one file with its `Settings`, which
+/// implement this, a [`Source`], and a line in the list below.
+pub trait Recipe: Send {
+    /// The source with these settings. `now` is when its first contact counts from.
+    fn build(self, now: Timestamp) -> Box<dyn Source>;
+
+    /// What the settings say that can't be: key, sentence, hint.
+    fn validate(&self) -> Vec<(&'static str, String, String)> {
+        Vec::new()
+    }
+
+    /// The paths in the settings, which the configuration makes start from its own folder.
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        Vec::new()
+    }
+
+    /// The credentials that are needed.
+    fn secrets(&self) -> Vec<&Secret> {
+        Vec::new()
+    }
+
+    /// Lowers what the source takes in to this many bytes a message; what is larger it refuses, or hands over
+    /// as [`Content::TooLarge`].
+    fn limit_to(&mut self, message_bytes: usize);
+
+    /// Whether it knows the hosts that mail comes from, as SPF needs it.
+    fn knows_peers(&self) -> bool {
+        false
+    }
+
+    /// Says where the ledger is, beside which renewed credentials are kept.
+    fn keep_beside(&mut self, _state: &Path) {}
+}
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $name:ident($settings:ty),)*) => {
+        /// The kinds of sources, with the settings of each: `kind = "…"` in the configuration.
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Kind { $($(#[doc = $doc])* $name(Box<$settings>),)* }
+
+        impl Recipe for Kind {
+            fn build(self, now: Timestamp) -> Box<dyn Source> {
+                match self { $(Self::$name(settings) => settings.build(now),)* }
+            }
+
+            fn validate(&self) -> Vec<(&'static str, String, String)> {
+                match self { $(Self::$name(settings) => Recipe::validate(&**settings),)* }
+            }
+
+            fn paths(&mut self) -> Vec<&mut PathBuf> {
+                match self { $(Self::$name(settings) => settings.paths(),)* }
+            }
+
+            fn secrets(&self) -> Vec<&Secret> {
+                match self { $(Self::$name(settings) => settings.secrets(),)* }
+            }
+
+            fn limit_to(&mut self, message_bytes: usize) {
+                match self { $(Self::$name(settings) => settings.limit_to(message_bytes),)* }
+            }
+
+            fn knows_peers(&self) -> bool {
+                match self { $(Self::$name(settings) => settings.knows_peers(),)* }
+            }
+
+            fn keep_beside(&mut self, state: &Path) {
+                match self { $(Self::$name(settings) => settings.keep_beside(state),)* }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A mailbox over IMAP.
-    Imap(Box<imap::Settings>),
+    Imap(imap::Settings),
+    /// A mailbox over POP3.
+    Pop3(pop3::Settings),
+    /// A listener that mail servers deliver to, by SMTP or LMTP.
+    Smtp(smtp::Settings),
+    /// A listener for mails and metadata documents by HTTP.
+    Http(http::Settings),
     /// A Maildir folder.
     Maildir(maildir::Settings),
     /// A folder into which files are dropped.
     Directory(directory::Settings),
     /// An mbox spool file.
     Mbox(mbox::Settings),
-}
-
-impl Kind {
-    /// The source with these settings. `now` is when its first contact counts from.
-    pub fn build(self, now: Timestamp) -> Box<dyn Source> {
-        match self {
-            Self::Imap(settings) => Box::new(imap::Imap::new(*settings, now)),
-            Self::Maildir(settings) => Box::new(maildir::Maildir::new(settings)),
-            Self::Directory(settings) => Box::new(directory::Directory::new(settings)),
-            Self::Mbox(settings) => Box::new(mbox::Mbox::new(settings)),
-        }
-    }
-
-    /// What the settings say that can't be: key, sentence, hint.
-    pub fn validate(&self) -> Vec<(&'static str, String, String)> {
-        match self {
-            Self::Imap(settings) => settings.validate(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Lowers what the source takes in to this many bytes a message; what is larger it hands over as
-    /// [`Content::TooLarge`].
-    pub fn limit_to(&mut self, message_bytes: usize) {
-        match self {
-            Self::Imap(settings) => settings.max_bytes = settings.max_bytes.min(message_bytes as u64),
-            Self::Maildir(settings) => settings.max_bytes = message_bytes,
-            Self::Directory(settings) => settings.max_bytes = message_bytes,
-            Self::Mbox(settings) => settings.max_bytes = message_bytes,
-        }
-    }
-
-    /// The paths in the settings, which the configuration makes start from its own folder.
-    pub fn paths(&mut self) -> Vec<&mut PathBuf> {
-        match self {
-            Self::Imap(settings) => {
-                let token = settings.oauth2.as_mut().and_then(|oauth2| oauth2.ca_file.as_mut());
-                settings.ca_file.iter_mut().chain(token).collect()
-            }
-            Self::Maildir(settings) => vec![&mut settings.path],
-            Self::Directory(settings) => vec![&mut settings.path],
-            Self::Mbox(settings) => vec![&mut settings.path],
-        }
-    }
-
-    /// Whether it knows the hosts that mail comes from, as SPF needs it.
-    pub fn knows_peers(&self) -> bool {
-        match self {
-            Self::Imap(_) | Self::Maildir(_) | Self::Directory(_) | Self::Mbox(_) => false,
-        }
-    }
-
-    /// The credentials that are needed.
-    pub fn secrets(&self) -> Vec<&Secret> {
-        match self {
-            Self::Imap(settings) => {
-                settings.password.iter().chain(settings.oauth2.iter().flat_map(|oauth2| oauth2.secrets())).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Says where the ledger is, beside which renewed credentials are kept.
-    pub fn keep_beside(&mut self, state: &Path) {
-        if let Self::Imap(settings) = self
-            && let Some(oauth2) = &mut settings.oauth2
-        {
-            oauth2.state = state.to_owned();
-        }
-    }
 }
 
 /// RFC 5321 sender and recipients, and how the message arrived; never copied from its headers.
@@ -224,6 +236,23 @@ pub struct Handover {
     pub batch: Batch,
     /// One answer per item, in order.
     pub answer: oneshot::Sender<Vec<Settled>>,
+    /// For a source that tells its callers: what was found, per item and in order, if it was committed.
+    pub found: Option<oneshot::Sender<Vec<Found>>>,
+}
+
+/// What was found in a committed item.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its number in the ledger.
+    pub message: i64,
+    /// Whether it was there already, so that nothing changed.
+    pub known: bool,
+    /// Why it has no effect, if so.
+    pub reason: Option<Reason>,
+    /// The sessions in it, each with what became of it: `first version`, `duplicate`, …
+    pub sessions: Vec<(String, &'static str)>,
+    /// Deliveries that it started.
+    pub deliveries: usize,
 }
 
 /// Where a source hands its batches to.
@@ -242,9 +271,20 @@ impl Inlet {
     /// Hands a batch over and waits for its commit: one answer per item, in order. If intake is gone, all
     /// are to be tried again. A batch without items gets one answer, for its position.
     pub async fn hand_over(&self, batch: Batch) -> Vec<Settled> {
+        self.hand_over_with(batch, None).await
+    }
+
+    /// As [`Inlet::hand_over`], and asks what was found: nothing if the batch was not committed.
+    pub async fn hand_over_asking(&self, batch: Batch) -> (Vec<Settled>, Vec<Found>) {
+        let (to, found) = oneshot::channel();
+        let settled = self.hand_over_with(batch, Some(to)).await;
+        (settled, found.await.unwrap_or_default())
+    }
+
+    async fn hand_over_with(&self, batch: Batch, found: Option<oneshot::Sender<Vec<Found>>>) -> Vec<Settled> {
         let count = batch.items.len().max(1);
         let (answer, settled) = oneshot::channel();
-        let handover = Handover { source: self.source.clone(), batch, answer };
+        let handover = Handover { source: self.source.clone(), batch, answer, found };
         let again = || vec![Settled::TryAgain("intake has stopped".to_owned()); count];
         if self.to_intake.send(handover).await.is_err() {
             return again();

@@ -21,6 +21,11 @@ use crate::tls::client_config;
 /// How long one of several addresses of a host may take before the next one is tried.
 const PER_ADDRESS: Duration = Duration::from_secs(10);
 
+/// What a connection is underneath: TCP, or TLS over it.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 /// Connects to the first address of `host` that answers. Small commands go out at once.
 pub(super) async fn dial(host: &str, port: u16, patience: Duration) -> Result<TcpStream, Fault> {
     let fault = |reason, detail| Fault { reason, step: "connect", detail };

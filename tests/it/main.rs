@@ -8,6 +8,7 @@ mod connectors;
 mod corpus;
 mod extract;
 mod imap;
+mod listening;
 mod robustness;
 mod sandbox;
 mod support;

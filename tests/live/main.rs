@@ -1,7 +1,9 @@
 //! The live tests: real servers that nobody here wrote. `tests/run` starts them; `cargo test --test live` does
 //! too, and leaves them running.
 
+mod arriving;
 mod mails;
+mod pop3;
 mod senders;
 mod servers;
 mod spine;

@@ -13,6 +13,7 @@ use super::{Broken, Candidate, Harvest, MAX_SESSIONS, Place};
 use crate::outcome::Reason;
 use crate::session::Channel;
 use crate::session::document::looks_like_session;
+use crate::session::event;
 use crate::session::evidence::How;
 use crate::session::profile::{Profile, Slot};
 
@@ -296,6 +297,7 @@ fn collect(value: Value, place: String, depth: usize, context: &Context<'_>, har
     }
     match value {
         Value::Object(object) => {
+            let object = event::as_document(object);
             if looks_like_session(&object, context.profile) {
                 harvest.found.push(Candidate {
                     hint: channel_in_name(context.place),

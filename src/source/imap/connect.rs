@@ -19,11 +19,12 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::{Capabilities, Connection, said, silence};
 use super::settings::{Settings, Tls};
-use super::wire::{Duplex, Wire};
+use super::wire::Wire;
 use crate::oauth2;
 use crate::oauth2::sasl::{self, Mechanism};
 use crate::outcome::Reason;
-use crate::source::{Fault, tls};
+use crate::source::Fault;
+use crate::source::tls::{self, Duplex};
 use crate::tls::is_loopback;
 
 /// No greeting, capability or STARTTLS answer is longer.

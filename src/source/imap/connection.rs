@@ -387,12 +387,12 @@ fn unreadable(step: &'static str) -> Fault {
     Fault { reason: Reason::UnexpectedReply, step, detail: "a reply of the server can't be read".to_owned() }
 }
 
-pub(super) fn silence(step: &'static str, patience: Duration) -> Fault {
+pub(in crate::source) fn silence(step: &'static str, patience: Duration) -> Fault {
     Fault { reason: Reason::Timeout, step, detail: format!("no answer in {patience:?}") }
 }
 
 /// A server's text for people: one line, short, without addresses and the account's name.
-pub(super) fn said(text: &str, user: &str) -> String {
+pub(in crate::source) fn said(text: &str, user: &str) -> String {
     let mut out = String::new();
     for word in text.split_whitespace().take(40) {
         if !out.is_empty() {

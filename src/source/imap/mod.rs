@@ -17,13 +17,16 @@ mod settings;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Inlet, Source};
+use super::{Fault, Inlet, Recipe, Source};
+use crate::secret::Secret;
 
+pub(super) use connection::{said, silence};
 pub use settings::{After, Settings, Tls};
 
 /// An IMAP mailbox, ready to be read.
@@ -38,6 +41,35 @@ impl Imap {
     /// contact, if this is the first: with `start = "now"` nothing received before it is ever read.
     pub fn new(settings: Settings, now: Timestamp) -> Self {
         Self { settings, started: now }
+    }
+}
+
+impl Recipe for Settings {
+    fn build(self, now: Timestamp) -> Box<dyn Source> {
+        Box::new(Imap::new(self, now))
+    }
+
+    fn validate(&self) -> Vec<(&'static str, String, String)> {
+        Self::validate(self)
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let token = self.oauth2.as_mut().and_then(|oauth2| oauth2.ca_file.as_mut());
+        self.ca_file.iter_mut().chain(token).collect()
+    }
+
+    fn secrets(&self) -> Vec<&Secret> {
+        self.password.iter().chain(self.oauth2.iter().flat_map(|oauth2| oauth2.secrets())).collect()
+    }
+
+    fn limit_to(&mut self, message_bytes: usize) {
+        self.max_bytes = self.max_bytes.min(message_bytes as u64);
+    }
+
+    fn keep_beside(&mut self, state: &Path) {
+        if let Some(oauth2) = &mut self.oauth2 {
+            oauth2.state = state.to_owned();
+        }
     }
 }
 

@@ -11,14 +11,11 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::source::tls::Duplex;
+
 /// No line of a server's is longer, literals apart: a listing's lines have less than 200 bytes, and a long
 /// CAPABILITY a few thousand.
 const LONGEST_LINE: usize = 1 << 20;
-
-/// What a connection is underneath: TCP, or TLS over it.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// A connection whose incoming literals are limited.
 pub(super) struct Wire {

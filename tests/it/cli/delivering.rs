@@ -112,6 +112,10 @@ fn a_pipe_is_told_0_once_it_is_committed_and_75_on_any_doubt() {
     bench.run_with(&["--config", "broken.toml", "process", "-"], &[], &call).exits(75).says("did you mean `state`?");
     bench.run_with(&["--config", "nope.toml", "process", "-"], &[], &call).exits(75);
     bench.run_with(&["process", "-", "--to", "nope"], &[], &call).exits(75).says("there is no destination");
+    bench.run_with(&["process", "-", "--nope"], &[], &call).exits(75).says("--nope");
+    let unreadable =
+        bench.command(&["process", "-"]).stdin(fs::File::open("/").expect("a folder")).output().expect("it runs");
+    assert_eq!(unreadable.status.code(), Some(75), "what can't be read must stay with the MTA: {unreadable:?}");
     bench.write("small.toml", &format!("[limits]\nmessage_bytes = 1024\n{config}"));
     bench.run_with(&["--config", "small.toml", "process", "-"], &[], &call).exits(75).says("message_bytes");
     crm.stop();

@@ -3,7 +3,9 @@
 
 #![expect(dead_code, reason = "a word for the tests to come is worth more than a warning about it")]
 
+pub(crate) mod disk;
 pub(crate) mod mailbox;
+pub(crate) mod post;
 pub(crate) mod program;
 pub(crate) mod servers;
 pub(crate) mod tickets;

@@ -51,6 +51,12 @@ impl Servers {
         self.get(name).parse().expect("a port")
     }
 
+    /// The servers' own certificate, for `localhost` and 127.0.0.1, and its key.
+    pub(crate) fn certificate(&self) -> [PathBuf; 2] {
+        let folder = self.ca_file().parent().expect("a folder").to_owned();
+        [folder.join("server.crt"), folder.join("server.key")]
+    }
+
     /// The authority that signed the servers' certificates. They are for `localhost` and 127.0.0.1.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.get("CA_CERT").into()

@@ -1,5 +1,6 @@
 # Postfix: takes mail by SMTP (25), submission (587 STARTTLS + AUTH, 465 TLS + AUTH) and hands it to Dovecot
-# (example.test) or to Request Tracker's mail gate (rt.test). It sends nothing to any other host.
+# (example.test), to Request Tracker's mail gate (rt.test), or to the program's own listeners: smtp.bridge.test by
+# SMTP over TLS, with its certificate checked, and lmtp.bridge.test by LMTP. It sends nothing to any other host.
 # Only root can run it.
 # shellcheck shell=bash
 postfix_apt="postfix"
@@ -14,7 +15,7 @@ postfix_start() {
   chown postfix "$d/data"
   mailboxes=
   for u in $dovecot_accounts; do mailboxes+=" {$u@$LIVE_DOMAIN=x}"; done
-  # No lookups in DNS, and no delivery but to the two domains.
+  # No lookups in DNS, and no delivery but to these domains.
   cat >"$d/etc/main.cf" <<CONF
 compatibility_level = 3.6
 queue_directory = $d/spool
@@ -40,9 +41,9 @@ mailbox_size_limit = 0
 virtual_mailbox_domains = $LIVE_DOMAIN
 virtual_mailbox_maps = inline:{$(echo "${mailboxes# }" | sed 's/} {/}, {/g')}
 virtual_transport = lmtp:inet:127.0.0.1:$(port 24)
-relay_domains = rt.test
+relay_domains = rt.test smtp.bridge.test lmtp.bridge.test
 relay_recipient_maps =
-transport_maps = inline:{ {support-comment@rt.test=rtcomment:}, {rt.test=rtmail:} }
+transport_maps = inline:{ {support-comment@rt.test=rtcomment:}, {rt.test=rtmail:}, {smtp.bridge.test=bridge:[localhost]:$(port 2525)}, {lmtp.bridge.test=lmtp:inet:127.0.0.1:$(port 2424)} }
 rtmail_destination_recipient_limit = 1
 rtcomment_destination_recipient_limit = 1
 smtpd_sasl_type = dovecot
@@ -91,6 +92,8 @@ discard   unix  - - n -  - discard
 lmtp      unix  - - n -  - lmtp
 smtp      unix  - - n -  - error
 relay     unix  - - n -  - error
+bridge    unix  - - n -  - smtp
+  -o smtp_tls_security_level=verify -o smtp_tls_CAfile=$LIVE_DIR/tls/ca.crt
 anvil     unix  - - n -  1 anvil
 scache    unix  - - n -  1 scache
 postlog   unix-dgram n - n - 1 postlogd
@@ -111,6 +114,9 @@ postfix_env() {
 LIVE_SMTP_PORT=$(port 25)
 LIVE_SUBMISSION_PORT=$(port 587)
 LIVE_SUBMISSIONS_PORT=$(port 465)
+LIVE_POSTFIX_ETC=$LIVE_DIR/postfix/etc
+LIVE_BRIDGE_SMTP_PORT=$(port 2525)
+LIVE_BRIDGE_LMTP_PORT=$(port 2424)
 LIVE_RT_MAIL=support@rt.test
 LIVE_RT_MAIL_COMMENT=support-comment@rt.test
 ENV

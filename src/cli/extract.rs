@@ -9,12 +9,13 @@ use super::{Context, Failure, Result, output, process};
 use crate::config::DEFAULT_PROFILE;
 use crate::diagnostic::Diagnostic;
 use crate::intake::{self, Rules};
-use crate::message::Limits;
 use crate::message::mark::InstanceKey;
+use crate::message::{Limits, parse};
+use crate::session::evidence::Extraction;
 use crate::session::extract::report;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
-use crate::source::files;
+use crate::source::{Content, files};
 
 /// Print what is found in each message, one JSON object a line; store and send nothing.
 #[derive(Debug, clap::Args)]
@@ -45,12 +46,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                 let reading = intake::read_safely(&received, &rules);
                 // Nothing is verified for files that the operator names.
                 let trust = json!({ "verdict": "none", "by": null, "domain": null });
-                let line = report::to_extract_json(
+                let mut line = report::to_extract_json(
                     &received.input,
                     reading.message_id.as_deref(),
                     &reading.extraction,
                     &trust,
                 );
+                if let (Content::Mail(raw), Extraction::Sessions(_)) = (&received.content, &reading.extraction) {
+                    report::tell_originals(&mut line, &parse::parse(raw, &rules.limits).originals());
+                }
                 output::print_line(&line)?;
                 for note in &reading.notes {
                     tracing::info!(input = %received.input, "{note}");

@@ -3,7 +3,7 @@
 //! all write lines `From: …`, `Date: …`, `Subject: …` in the language of the user: the lines decide here, and
 //! the words are a table (`forward/words.toml`). Says what a body claims: nothing in it is proof of a sender.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ enum Word {
 
 /// The words of the mail programs, by what they mean.
 struct Words {
-    heads: Vec<(Word, String)>,
+    heads: HashMap<String, Word>,
     /// How the names of months begin, the longest first.
     months: Vec<(String, i8)>,
 }
@@ -68,11 +68,14 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let text = include_str!("forward/words.toml");
     let languages: BTreeMap<String, Language> =
         toml::from_str(text).unwrap_or_else(|fault| unreachable!("a constant table: {fault}"));
-    let (mut heads, mut months) = (Vec::new(), Vec::new());
+    let (mut heads, mut months) = (HashMap::new(), Vec::new());
     for language in languages.into_values() {
         let kinds = [(Word::From, language.from), (Word::Date, language.date), (Word::Subject, language.subject)];
         for (word, names) in kinds.into_iter().chain([(Word::Other, language.other)]) {
-            heads.extend(names.into_iter().map(|name| (word, name)));
+            for name in names {
+                // `a` and the like are words of several languages, and mean the same in each.
+                heads.entry(name).or_insert(word);
+            }
         }
         for (number, names) in (1..).zip(&language.months) {
             months.extend(names.split_whitespace().map(|name| (name.to_owned(), number)));
@@ -82,6 +85,8 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     Words { heads, months }
 });
 
+/// Bytes of a word before a colon.
+const MAX_NAME: usize = 48;
 /// Lines of one head, folded ones with it.
 const MAX_LINES: usize = 16;
 /// Messages told from one body.
@@ -190,19 +195,19 @@ fn header(line: &str) -> Option<(Word, &str)> {
     let (at, mark) = (colon.0, colon.1.len_utf8());
     let name = line.get(..at)?.trim_matches(|c: char| c == '*' || c.is_whitespace());
     let value = line.get(at + mark..)?.trim_start_matches('*').trim();
-    if name.is_empty() || name.len() > 48 {
+    if name.is_empty() || name.len() > MAX_NAME {
         return None;
     }
-    let (word, _) = WORDS.heads.iter().find(|(_, known)| is_same(name, known))?;
+    let word = if name.is_ascii() {
+        let mut lower = [0; MAX_NAME];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        WORDS.heads.get(std::str::from_utf8(lower).ok()?)?
+    } else {
+        WORDS.heads.get(&name.to_lowercase())?
+    };
     Some((*word, value))
-}
-
-/// Compares without regard to case, copying nothing: `known` is in lower case.
-fn is_same(name: &str, known: &str) -> bool {
-    if name.is_ascii() {
-        return name.eq_ignore_ascii_case(known);
-    }
-    name.chars().flat_map(char::to_lowercase).eq(known.chars())
 }
 
 fn undress(line: &str) -> &str {

@@ -14,13 +14,18 @@ use crate::message::{Kind, html, unlabelled};
 /// How often entities may have been escaped.
 const LAYERS: usize = 4;
 
-/// The text without what quoted-printable left in it, if there are sure signs of that: `=3D`, which nobody
-/// writes, or soft line breaks with escapes.
+/// The text without what quoted-printable left in it, if there are sure signs of that: soft line breaks, escapes
+/// of other letters, or `=3D` twice before a value. One alone may be what somebody meant.
 pub(super) fn quoted_printable(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let has = |needle: &[u8]| memmem::find(bytes, needle).is_some();
-    let is_left = memchr::memchr(b'=', bytes).is_some()
-        && (has(b"=3D") || has(b"=\n") && (has(b"=20") || has(b"=22") || has(b"=C3=")) || soft_breaks(text) >= 2);
+    let has_breaks = || (has(b"=\n") || has(b"=\r\n")) && (has(b"=20") || has(b"=22") || soft_breaks(text) >= 2);
+    let has_equals = || {
+        let follows = |at: usize| bytes.get(at + 3).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'"');
+        memmem::find_iter(bytes, b"=3D").filter(|at| follows(*at)).take(2).count() == 2
+    };
+    let is_left =
+        memchr::memchr(b'=', bytes).is_some() && (has(b"=C3=") || has(b"=E2=80=") || has_breaks() || has_equals());
     if !is_left {
         return Cow::Borrowed(text);
     }
@@ -142,7 +147,7 @@ mod tests {
             quoted_printable("{\"a\": \"x=3D1\", =\n\"b\": \"caf=C3=A9\"}"),
             "{\"a\": \"x=1\", \"b\": \"café\"}"
         );
-        for plain in ["a = b\nx=y", "https://x.example/?a=1&b=20", "key==\n", "=\n", "café"] {
+        for plain in ["a = b\nx=y", "https://x.example/?a=1&b=20", "a?view=3D&b", "key==\n", "=\n", "café"] {
             assert!(matches!(quoted_printable(plain), Cow::Borrowed(_)), "{plain}");
         }
     }

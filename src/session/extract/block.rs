@@ -280,6 +280,10 @@ fn clean(value: &str, form: Form) -> &str {
     {
         value = before.trim();
     }
+    // A line of an object whose keys have no quotes.
+    if value.starts_with('"') && value.ends_with("\",") {
+        value = value.trim_end_matches(',');
+    }
     for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('‘', '’')] {
         if value.chars().count() > 1
             && let Some(inner) = value.strip_prefix(open).and_then(|v| v.strip_suffix(close))

@@ -79,7 +79,9 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
     }
     let start = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').len();
     let first = text.as_bytes().get(start).copied();
-    let structured = matches!(first, Some(b'{' | b'['));
+    // A string may hold the document once more encoded.
+    let is_string = first == Some(b'"') && memmem::find(text.as_bytes(), b"{\\\"").is_some();
+    let structured = matches!(first, Some(b'{' | b'[')) || is_string;
     let brace = if structured {
         Some(start)
     } else {
@@ -246,6 +248,10 @@ fn opens_object(text: &str, brace: usize) -> bool {
     let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '>' | '|' | '\u{200b}'));
     if rest.starts_with("//") || rest.starts_with("/*") {
         return true;
+    }
+    if rest.as_bytes().first().copied().is_some_and(lenient::is_name_start) {
+        let name = rest.bytes().take(40).take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        return rest.as_bytes().get(name) == Some(&b':');
     }
     rest.starts_with(['"', '\'', '“', '”', '„', '«', '»', '‟', '″', '＂'])
 }

@@ -42,6 +42,11 @@ pub(super) struct Dress {
     pub(super) cut: bool,
 }
 
+/// True for the first byte of a key without quotes.
+pub(super) fn is_name_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
+}
+
 /// Reads the value that starts at `start`. On a fault the second value is how far it came.
 pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) -> Result<Parsed, (Fault, usize)> {
     let mut parser = Parser {
@@ -239,7 +244,7 @@ impl Parser<'_> {
                 self.loose |= !out.is_empty();
                 return Ok(Value::Object(out));
             }
-            let key = self.string()?;
+            let key = if self.peek().is_some_and(is_name_start) { self.bare_key() } else { self.string()? };
             self.blanks();
             if self.peek() != Some(b':') {
                 return self.fault();
@@ -267,6 +272,16 @@ impl Parser<'_> {
                 _ => return self.fault(),
             }
         }
+    }
+
+    /// A key without quotes, as scripts write objects.
+    fn bare_key(&mut self) -> String {
+        let rest = self.rest();
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let key = rest.get(..end).unwrap_or("").to_owned();
+        self.at += end;
+        self.loose = true;
+        key
     }
 
     fn array(&mut self) -> Result<Value, Fault> {
@@ -572,6 +587,10 @@ mod tests {
         );
         assert_eq!(loose("{\"a\": [], \"b\": {}}"), Ok((json!({ "a": [], "b": {} }), false)));
         assert_eq!(loose("{\"a\": 1,}"), Ok((json!({ "a": 1 }), true)));
+        assert_eq!(
+            loose("{id: 1, /* x */ call_type: 'IvrCall' // y\n}"),
+            Ok((json!({ "id": 1, "call_type": "IvrCall" }), true))
+        );
     }
 
     #[test]

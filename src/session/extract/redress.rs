@@ -76,6 +76,10 @@ pub(super) fn others(kind: Kind, text: &str) -> Vec<(Kind, String)> {
     if let Some(decoded) = base64_text(&text) {
         all.push((Kind::Text, decoded));
     }
+    if memchr::memchr(b'{', text.as_bytes()).is_some() && has(&text, &["\\\"", "\\&quot;"]) {
+        let plain = if kind == Kind::Html { Cow::Owned(html::read(&text).text) } else { text.clone() };
+        all.push((Kind::Text, without_backslashes(&plain)));
+    }
     let mut is_markup = kind == Kind::Html;
     for _ in 0..LAYERS {
         // One layer is what HTML has anyway.
@@ -93,6 +97,26 @@ pub(super) fn others(kind: Kind, text: &str) -> Vec<(Kind, String)> {
         all.extend(without_numbers(&plain).map(|text| (Kind::Text, text)));
     }
     all
+}
+
+/// A JSON string's own text: JSON that was encoded twice.
+fn without_backslashes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(c) = letters.next() {
+        match c {
+            '\\' => match letters.next() {
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some('r') => out.push('\r'),
+                Some(c @ ('"' | '\\' | '/')) => out.push(c),
+                Some(c) => out.extend(['\\', c]),
+                None => out.push('\\'),
+            },
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The text in a body that is nothing but base64, of which the head of the part says nothing.

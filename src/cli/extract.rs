@@ -9,14 +9,15 @@ use super::{Context, Failure, Result, output, process};
 use crate::config::DEFAULT_PROFILE;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::intake::{self, Gate, Rules};
-use crate::message::Limits;
 use crate::message::authenticity::policy::{Domain, Trusted};
 use crate::message::authenticity::{Trust, TrustPolicy};
 use crate::message::mark::InstanceKey;
+use crate::message::{Limits, parse};
+use crate::session::evidence::Extraction;
 use crate::session::extract::report;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
-use crate::source::files;
+use crate::source::{Content, files};
 use crate::verify::{Dns, Verifier, Zone};
 
 /// Print what is found in each message, one JSON object a line; store and send nothing.
@@ -76,12 +77,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     None => Trust::none(),
                 };
                 let trust_json = serde_json::to_value(&trust).map_err(anyhow::Error::new)?;
-                let line = report::to_extract_json(
+                let mut line = report::to_extract_json(
                     &received.input,
                     reading.message_id.as_deref(),
                     &reading.extraction,
                     &trust_json,
                 );
+                if let (Content::Mail(raw), Extraction::Sessions(_)) = (&received.content, &reading.extraction) {
+                    report::tell_originals(&mut line, &parse::parse(raw, &rules.limits).originals());
+                }
                 output::print_line(&line)?;
                 if verifier.is_some() {
                     tracing::info!(input = %received.input, "{trust}");

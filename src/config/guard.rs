@@ -25,6 +25,12 @@ pub struct LimitsTable {
     /// All decoded parts together, in bytes. 67108864 if not set.
     #[schemars(range(min = 1024, max = 4294967296_u64))]
     pub decoded_bytes: u64,
+    /// What comes out of gzip, zip and `winmail.dat`, all together, in bytes. 33554432 if not set.
+    #[schemars(range(min = 1024, max = 4294967296_u64))]
+    pub unpacked_bytes: u64,
+    /// How many times its size a packed file may become, beyond the first MiB. 100 if not set.
+    #[schemars(range(min = 1, max = 1000))]
+    pub unpacked_ratio: u64,
     /// Levels of a JSON document. 64 if not set.
     #[schemars(range(min = 8, max = 120))]
     pub json_depth: u64,
@@ -46,6 +52,8 @@ impl Default for LimitsTable {
             parts: wide(of.parts),
             nesting: wide(of.nesting),
             decoded_bytes: wide(of.decoded_bytes),
+            unpacked_bytes: wide(of.unpacked_bytes),
+            unpacked_ratio: wide(of.unpacked_ratio),
             json_depth: wide(of.json_depth),
             json_bytes: wide(of.json_bytes),
             message_seconds: of.message_seconds,
@@ -62,6 +70,8 @@ impl From<&LimitsTable> for Limits {
             parts: size(table.parts),
             nesting: size(table.nesting),
             decoded_bytes: size(table.decoded_bytes),
+            unpacked_bytes: size(table.unpacked_bytes),
+            unpacked_ratio: size(table.unpacked_ratio),
             json_depth: size(table.json_depth),
             json_bytes: size(table.json_bytes),
             message_seconds: table.message_seconds,

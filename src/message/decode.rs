@@ -161,6 +161,15 @@ pub(super) fn utf8<'a>(text: Cow<'a, [u8]>, charset: Option<&str>) -> (Cow<'a, [
     let charset = charset.unwrap_or_default();
     let escapes = ["utf-16", "utf16", "utf-7", "utf7", "utf-32", "iso-2022", "hz-", "csiso2022", "csutf7"];
     let is_ascii_based = !escapes.iter().any(|name| starts_with(charset, name));
+    // Two ASCII characters of two bytes each: UTF-16, whatever was declared.
+    let wide = match text.first_chunk() {
+        Some([0, a, 0, b]) if *a != 0 && *b != 0 => Some("utf-16be"),
+        Some([a, 0, b, 0]) if *a != 0 && *b != 0 => Some("utf-16le"),
+        _ => None,
+    };
+    if let Some(decode) = wide.and_then(|name| charset_decoder(name.as_bytes())) {
+        return (Cow::Owned(without_mark(decode(&text)).into_bytes()), starts_with(charset, "utf-16"));
+    }
     if is_ascii_based && text.is_ascii() {
         return (text, true);
     }
@@ -180,13 +189,61 @@ pub(super) fn utf8<'a>(text: Cow<'a, [u8]>, charset: Option<&str>) -> (Cow<'a, [
         };
         return (text, is_utf8);
     }
-    // Mailers that name no charset, or the wrong one, mostly mean Windows-1252; where UTF-8 was promised,
-    // a few broken bytes must not spoil the rest.
-    let promised = starts_with(charset, "utf");
-    match charset_decoder(b"windows-1252") {
-        Some(decode) if !promised => (Cow::Owned(decode(&text).into_bytes()), false),
-        _ => (Cow::Owned(String::from_utf8_lossy(&text).into_owned().into_bytes()), false),
+    // Mailers that name no charset, or the wrong one, mostly mean Windows-1252.
+    (Cow::Owned(unlabelled(&text).into_owned().into_bytes()), false)
+}
+
+/// Text of which nobody says the charset, or says it wrongly: UTF-8 if it is that, or mostly is, else
+/// Windows-1252.
+pub fn unlabelled(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
     }
+    let (mut whole, mut broken) = (0_usize, 0_usize);
+    for chunk in bytes.utf8_chunks() {
+        whole += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        broken += chunk.invalid().len();
+    }
+    match charset_decoder(b"windows-1252") {
+        Some(decode) if whole < broken || whole == 0 => Cow::Owned(decode(bytes)),
+        _ => String::from_utf8_lossy(bytes),
+    }
+}
+
+/// Text of `format=flowed; delsp=yes` (RFC 3676 section 4), as Apple writes it, with its lines joined again.
+/// Without `delsp` the blanks tell later readers enough, and joining lines could only do harm.
+pub(super) fn unflowed(text: &[u8]) -> Vec<u8> {
+    let quotes = |line: &[u8]| line.iter().take_while(|b| **b == b'>').count();
+    let mut out = Vec::with_capacity(text.len());
+    // Levels of quoting of the paragraph that goes on.
+    let mut open: Option<usize> = None;
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let depth = quotes(line);
+        let body = line.get(depth..).unwrap_or_default();
+        let body = body.strip_prefix(b" ").unwrap_or(body);
+        let plain = body.strip_suffix(b"\n").unwrap_or(body);
+        let plain = plain.strip_suffix(b"\r").unwrap_or(plain);
+        match open {
+            Some(held) if held == depth && plain != b"-- " => {}
+            Some(_) => out.extend_from_slice(b"\n"),
+            None => {}
+        }
+        if open != Some(depth) || plain == b"-- " {
+            out.extend(std::iter::repeat_n(b'>', depth));
+            out.extend_from_slice(if depth > 0 { b" " } else { b"" });
+        }
+        match plain.strip_suffix(b" ") {
+            Some(flowed) if plain != b"-- " => {
+                out.extend_from_slice(flowed);
+                open = Some(depth);
+            }
+            _ => {
+                out.extend_from_slice(body);
+                open = None;
+            }
+        }
+    }
+    out
 }
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -243,6 +300,15 @@ mod tests {
     }
 
     #[test]
+    fn flowed_lines_are_joined_within_their_quoting() {
+        let text = "> https://x.example/lo \n> ng?a=b\n> two  \n> words\nout \n-- \nsig\n";
+        assert_eq!(
+            String::from_utf8_lossy(&unflowed(text.as_bytes())),
+            "> https://x.example/long?a=b\n> two words\nout\n-- \nsig\n"
+        );
+    }
+
+    #[test]
     fn charsets_become_utf8_and_ascii_is_not_copied() {
         let text = |bytes: &'static [u8], charset| {
             let (text, _) = utf8(Cow::Borrowed(bytes), charset);
@@ -251,6 +317,9 @@ mod tests {
         assert_eq!(text(b"Jos\xe9", Some("ISO-8859-1")), "José");
         assert_eq!(text(b"Jos\xe9", None), "José");
         assert_eq!(text(b"Jos\xc3\xa9 \xff", Some("utf-8")), "José \u{fffd}");
+        assert_eq!(text(b"Jos\xe9 M\xfcller", Some("utf-8")), "José Müller");
+        assert_eq!(text(b"h\0i\0!\0", None), "hi!");
+        assert_eq!(text(b"\0h\0i", Some("us-ascii")), "hi");
         assert_eq!(text(b"\xff\xfeh\0i\0", Some("utf-16")), "hi");
         assert_eq!(text(b"\x83e\x83X\x83g", Some("shift_jis")), "テスト");
         assert_eq!(text(b"\x1b$B%F%9%H\x1b(B", Some("iso-2022-jp")), "テスト");

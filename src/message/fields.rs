@@ -178,6 +178,8 @@ pub(super) struct Content {
     pub(super) charset: Option<String>,
     /// The parameter `boundary`.
     pub(super) boundary: Option<String>,
+    /// The parameter `delsp` of `format=flowed` (RFC 3676): blanks before wraps are the wraps' own.
+    pub(super) is_delsp: bool,
     /// The parameter `name` or `filename`, decoded, as a bare file name.
     pub(super) file_name: Option<String>,
 }
@@ -193,6 +195,7 @@ impl Content {
         Self {
             file_name: name.and_then(bare_file_name),
             charset: parameter(&content, "charset").map(|name| name.trim().to_ascii_lowercase()),
+            is_delsp: parameter(&content, "delsp").is_some_and(|value| value.trim().eq_ignore_ascii_case("yes")),
             boundary: parameter(&content, "boundary").map(str::to_owned),
             main: content.c_type.trim().to_ascii_lowercase(),
             sub: content.c_subtype.unwrap_or_default().trim().to_ascii_lowercase(),
@@ -211,7 +214,7 @@ fn parameter<'c>(content: &'c ContentType<'_>, name: &str) -> Option<&'c str> {
 
 /// A file name without folders, control characters and white space around it, of at most 200 characters,
 /// the end (with the extension) kept.
-fn bare_file_name(name: &str) -> Option<String> {
+pub(super) fn bare_file_name(name: &str) -> Option<String> {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = name.chars().filter(|c| !c.is_control()).collect();
     let name = name.trim();

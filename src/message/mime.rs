@@ -12,11 +12,16 @@ use memchr::memchr;
 use super::boundary::{self, Parts};
 use super::decode::{self, Encoding};
 use super::fields::{self, Content, Head};
-use super::{Kind, Limits, Part, is_media};
+use super::forward::{Forward, Original};
+use super::packed::{self, Budget, Format, Stop};
+use super::{Kind, Limits, Part, Unopened, is_media, tnef};
 use crate::outcome::Reason;
 
 /// Containers in containers, multiparts and messages together. Mail of people stays under ten.
 const CONTAINERS: usize = 64;
+
+/// Packed files in packed files that are opened, `winmail.dat` among them.
+const PACKED: usize = 3;
 
 /// Sentences kept about one message.
 const NOTES: usize = 50;
@@ -59,6 +64,8 @@ struct At {
     level: usize,
     /// Whether its default type is `message/rfc822` (RFC 2046 section 5.1.5).
     in_digest: bool,
+    /// Packed files around it.
+    packed: usize,
 }
 
 /// The walk over one message, with what is counted over the whole of it.
@@ -74,6 +81,10 @@ pub(super) struct Walk<'l> {
     /// The raw messages inside, and how many are still wanted.
     originals: Vec<Vec<u8>>,
     wanted: usize,
+    unopened: Vec<Unopened>,
+    attached: Vec<(usize, Original)>,
+    /// Bytes that came out of packed files.
+    unpacked: usize,
 }
 
 impl<'l> Walk<'l> {
@@ -84,8 +95,19 @@ impl<'l> Walk<'l> {
 
     /// A walk that keeps the raw bytes of at most `wanted` messages inside.
     pub(super) fn keeping_originals(limits: &'l Limits, raw_bytes: usize, wanted: usize) -> Self {
-        let (notes, originals) = (Vec::new(), Vec::new());
-        Self { limits, entities: 0, bytes: 0, held: raw_bytes, places: HashMap::new(), notes, originals, wanted }
+        Self {
+            limits,
+            entities: 0,
+            bytes: 0,
+            held: raw_bytes,
+            places: HashMap::new(),
+            notes: Vec::new(),
+            originals: Vec::new(),
+            wanted,
+            unopened: Vec::new(),
+            attached: Vec::new(),
+            unpacked: 0,
+        }
     }
 
     /// The raw messages inside, outermost first.
@@ -97,7 +119,7 @@ impl<'l> Walk<'l> {
     pub(super) fn message<'b>(&mut self, head: &Head<'b>) -> Result<Vec<Part<'b>>, Refusal> {
         let mut parts = Vec::new();
         let mut scope = Scope { prefix: String::new(), depth: 0, attachments: 0 };
-        self.entity(head, At { level: 0, in_digest: false }, &mut scope, &mut parts)?;
+        self.entity(head, At { level: 0, in_digest: false, packed: 0 }, &mut scope, &mut parts)?;
         Ok(parts)
     }
 
@@ -108,9 +130,9 @@ impl<'l> Walk<'l> {
         }
     }
 
-    /// What was odd.
-    pub(super) fn into_notes(self) -> Vec<String> {
-        self.notes
+    /// What was odd, what could not be opened, and the messages attached.
+    pub(super) fn into_findings(self) -> (Vec<String>, Vec<Unopened>, Vec<(usize, Original)>) {
+        (self.notes, self.unopened, self.attached)
     }
 
     fn entity<'b>(
@@ -120,10 +142,7 @@ impl<'l> Walk<'l> {
         scope: &mut Scope,
         into: &mut Vec<Part<'b>>,
     ) -> Result<(), Refusal> {
-        self.entities += 1;
-        if self.entities > self.limits.parts {
-            return Err((Reason::TooLarge, format!("the message has more than {} parts", self.limits.parts)));
-        }
+        self.one_more()?;
         if at.level > CONTAINERS {
             return Err((Reason::TooDeep, format!("parts are nested deeper than {CONTAINERS} levels")));
         }
@@ -139,7 +158,7 @@ impl<'l> Walk<'l> {
                 Some(parts)
             });
             if let Some(parts) = parts {
-                let at = At { level: at.level + 1, in_digest: content.sub == "digest" };
+                let at = At { level: at.level + 1, in_digest: content.sub == "digest", ..at };
                 return self.parts(parts, at, scope, into);
             }
             if !head.body.trim_ascii().is_empty() {
@@ -151,6 +170,14 @@ impl<'l> Walk<'l> {
         let is_message = is_message || content.main == "message" && matches!(content.sub.as_str(), "rfc822" | "global");
         let leaf = Leaf { content, file_name, is_attachment };
         self.leaf(leaf, head, is_message, at, scope, into)
+    }
+
+    fn one_more(&mut self) -> Result<(), Refusal> {
+        self.entities += 1;
+        if self.entities > self.limits.parts {
+            return Err((Reason::TooLarge, format!("the message has more than {} parts", self.limits.parts)));
+        }
+        Ok(())
     }
 
     fn parts<'b>(
@@ -186,7 +213,7 @@ impl<'l> Walk<'l> {
             }
         }
         let is_media = is_media(&leaf.content.main, leaf.file_name.as_deref()) && !is_mail_file;
-        let (mut bytes, mut is_clean) =
+        let (mut bytes, is_clean) =
             if is_media { (Cow::Borrowed(head.body), true) } else { encoding.decode(head.body) };
         // A message may be encoded against the rules and even so not say it.
         if is_message && encoding == Encoding::Identity && !fields::looks_like_head(skip_lines(&bytes)) {
@@ -195,16 +222,39 @@ impl<'l> Walk<'l> {
                 bytes = decoded;
             }
         }
+        self.content(leaf, (bytes, is_clean), is_message, at, scope, into)
+    }
+
+    /// Opens what is a message or packed, and keeps the rest as a part.
+    fn content<'b>(
+        &mut self,
+        leaf: Leaf,
+        (mut bytes, mut is_clean): (Cow<'b, [u8]>, bool),
+        is_message: bool,
+        at: At,
+        scope: &mut Scope,
+        into: &mut Vec<Part<'b>>,
+    ) -> Result<(), Refusal> {
+        let is_mail_file = leaf.file_name.as_deref().is_some_and(|name| has_extension(name, "eml"));
         if (is_message || is_mail_file) && fields::looks_like_head(skip_lines(without_envelope_line(&bytes))) {
             return self.nested(bytes, at, scope, into);
         }
         let kind = leaf.kind();
+        let name = leaf.file_name.as_deref().unwrap_or_default();
+        if kind == Kind::Attachment
+            && let Some(format) = Format::of(&bytes, name, &leaf.content.sub)
+        {
+            return self.packed(format, leaf, bytes, at, scope, into);
+        }
         let is_text = kind != Kind::Attachment || leaf.content.main == "text" && leaf.content.charset.is_some();
         if is_text {
             self.cut(&mut bytes, &leaf);
             let (text, is_known) = decode::utf8(bytes, leaf.content.charset.as_deref());
             bytes = text;
             is_clean &= is_known || leaf.content.charset.is_none();
+            if kind == Kind::Text && leaf.content.is_delsp {
+                bytes = Cow::Owned(decode::unflowed(&bytes));
+            }
         }
         self.count(bytes.len())?;
         let place = self.place(&leaf, kind, scope);
@@ -220,6 +270,69 @@ impl<'l> Walk<'l> {
             depth: scope.depth,
         });
         Ok(())
+    }
+
+    /// Opens a packed file. Where nothing comes of it, it stays a part itself.
+    fn packed<'b>(
+        &mut self,
+        format: Format,
+        leaf: Leaf,
+        bytes: Cow<'b, [u8]>,
+        at: At,
+        scope: &mut Scope,
+        into: &mut Vec<Part<'b>>,
+    ) -> Result<(), Refusal> {
+        self.count(bytes.len())?;
+        let place = self.place(&leaf, Kind::Attachment, scope);
+        let before = into.len();
+        let budget = Budget {
+            bytes: self.limits.unpacked_bytes.saturating_sub(self.unpacked),
+            files: self.limits.parts.saturating_sub(self.entities),
+            ratio: self.limits.unpacked_ratio,
+        };
+        let name = leaf.file_name.as_deref().unwrap_or_default();
+        let opened = match format {
+            _ if at.packed >= PACKED => Err(Stop::Damaged("it is packed too often")),
+            Format::Gzip => packed::gzip(&bytes, name, &budget).map(Inside::of_files),
+            Format::Zip => packed::zip(&bytes, &budget).map(Inside::of_files),
+            Format::Tnef => Ok(Inside::of_mail(tnef::open(&bytes, budget.files))),
+            Format::Msg => Err(Stop::Damaged("Outlook's own files are not read; forward it as `.eml`")),
+        };
+        let inside = match opened {
+            Ok(inside) => inside,
+            Err(Stop::Bomb(what)) => return Err((Reason::TooLarge, format!("`{place}` {what}"))),
+            Err(Stop::Damaged(why)) => Inside { leaves: Vec::new(), unread: vec![(String::new(), why.to_owned())] },
+        };
+        let mut inner = Scope { prefix: format!("{place} / "), depth: scope.depth, attachments: 0 };
+        let at = At { level: at.level + 1, in_digest: false, packed: at.packed + 1 };
+        for (leaf, content) in inside.leaves {
+            self.one_more()?;
+            self.unpacked += content.len();
+            self.content(leaf, (Cow::Owned(content), true), false, at, &mut inner, into)?;
+        }
+        let is_unread = !inside.unread.is_empty();
+        for (name, why) in inside.unread {
+            self.unread(format, &place, name, &why);
+        }
+        // The whole says something yet of what could not be read.
+        if into.len() == before || is_unread {
+            let (content_type, file_name) = (leaf.content_type(), leaf.file_name);
+            let kind = Kind::Attachment;
+            into.push(Part { place, kind, content_type, file_name, content: bytes, depth: scope.depth });
+        }
+        Ok(())
+    }
+
+    fn unread(&mut self, format: Format, place: &str, name: String, why: &str) {
+        let sentence = match format {
+            Format::Tnef => format!("attachment inside {place} could not be read: {why}"),
+            _ if name.is_empty() => format!("`{place}` could not be read: {why}"),
+            _ => format!("`{name}` inside `{place}` could not be read: {why}"),
+        };
+        self.note(|| sentence.clone());
+        if self.unopened.len() < NOTES {
+            self.unopened.push(Unopened { place: place.to_owned(), name, sentence });
+        }
     }
 
     fn nested<'b>(
@@ -240,15 +353,18 @@ impl<'l> Walk<'l> {
         }
         let prefix = self.distinct(format!("{}forwarded message", scope.prefix)) + " / ";
         let mut scope = Scope { prefix, depth, attachments: 0 };
-        let at = At { level: at.level + 1, in_digest: false };
+        let at = At { level: at.level + 1, in_digest: false, ..at };
         match raw {
-            Cow::Borrowed(raw) => self.nested_bytes(raw, at, &mut scope, into),
+            Cow::Borrowed(raw) => {
+                let before = into.len();
+                self.nested_bytes(raw, at, before, &mut scope, into)
+            }
             Cow::Owned(raw) => {
                 self.count(raw.len())?;
                 self.check_held(raw.len())?;
                 self.held += raw.len();
                 let mut parts = Vec::new();
-                self.nested_bytes(&raw, at, &mut scope, &mut parts)?;
+                self.nested_bytes(&raw, at, into.len(), &mut scope, &mut parts)?;
                 into.extend(parts.into_iter().map(|part| -> Part<'b> { part.into_owned() }));
                 Ok(())
             }
@@ -259,11 +375,13 @@ impl<'l> Walk<'l> {
         &mut self,
         raw: &'b [u8],
         at: At,
+        before: usize,
         scope: &mut Scope,
         into: &mut Vec<Part<'b>>,
     ) -> Result<(), Refusal> {
         let raw = skip_lines(without_envelope_line(raw));
         let head = Head::split(raw, self.limits.header_bytes).ok_or_else(|| header_too_large(self.limits))?;
+        self.attached.push((before, original(&head)));
         self.entity(&head, at, scope, into)
     }
 
@@ -342,6 +460,43 @@ impl<'l> Walk<'l> {
     }
 }
 
+/// What the head of an attached message says.
+fn original(head: &Head<'_>) -> Original {
+    let mut from = Vec::new();
+    head.get("From").into_iter().for_each(|value| fields::addresses(value, &mut from));
+    Original {
+        from: from.into_iter().next(),
+        date: head.get("Date").and_then(fields::date),
+        local: None,
+        subject: head.get("Subject").and_then(fields::text),
+        how: Forward::Attached,
+    }
+}
+
+/// What is in a packed file, as if each were a part.
+struct Inside {
+    leaves: Vec<(Leaf, Vec<u8>)>,
+    unread: Vec<(String, String)>,
+}
+
+impl Inside {
+    fn of_files(opened: packed::Opened) -> Self {
+        let leaves = opened.files.into_iter().map(|file| (Leaf::file(file.name), file.content)).collect();
+        Self { leaves, unread: opened.unread }
+    }
+
+    fn of_mail(opened: tnef::Opened) -> Self {
+        let leaves = opened.items.into_iter().map(|item| match item {
+            tnef::Item::File { name, content } => (Leaf::file(name), content),
+            tnef::Item::Message(content) => (Leaf::file("embedded message".to_owned()), content),
+            tnef::Item::Text(content) => (Leaf::body("plain"), content),
+            tnef::Item::Html(content) => (Leaf::body("html"), content),
+        });
+        let unread = opened.fault.map(|why| (String::new(), why.to_owned()));
+        Self { leaves: leaves.collect(), unread: unread.into_iter().collect() }
+    }
+}
+
 /// What a leaf's head says of it.
 struct Leaf {
     content: Content,
@@ -350,6 +505,16 @@ struct Leaf {
 }
 
 impl Leaf {
+    fn file(name: String) -> Self {
+        Self { content: Content::default(), file_name: fields::bare_file_name(&name), is_attachment: true }
+    }
+
+    fn body(sub: &str) -> Self {
+        let charset = Some("utf-8".to_owned());
+        let content = Content { main: "text".to_owned(), sub: sub.to_owned(), charset, ..Content::default() };
+        Self { content, file_name: None, is_attachment: false }
+    }
+
     fn kind(&self) -> Kind {
         if self.is_attachment || self.file_name.is_some() {
             return Kind::Attachment;
@@ -497,6 +662,65 @@ mod tests {
         let message = parse(b"Content-Type: multipart/mixed\n\njust text\n", &Limits::default());
         assert_eq!(message.parts[0].text(), "just text\n");
         assert_eq!(message.parts[0].kind, Kind::Text);
+    }
+
+    fn attached(name: &str, content: &[u8]) -> Vec<u8> {
+        use base64::Engine as _;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(content);
+        format!(
+            "Content-Type: application/octet-stream; name=\"{name}\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn packed_files_are_opened_and_packed_ones_in_them() {
+        let mail = b"From: Pia <pia@CC.example>\nSubject: s\nDate: Tue, 17 Feb 2026 10:11:31 -0600\n\ntext\n";
+        let inner = packed::tests::zipped(&[("metadata-1.json", b"{}"), ("m.eml", mail)]);
+        let outer = tnef::tests::winmail("out.zip", &packed::tests::zipped(&[("in.zip", &inner)]));
+        let raw = attached("winmail.dat", &outer);
+        let message = parse(&raw, &Limits::default());
+        let places: Vec<&str> = message.parts.iter().map(|p| p.place.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "winmail.dat / html body",
+                "winmail.dat / text body",
+                "winmail.dat / out.zip / in.zip / metadata-1.json",
+                "winmail.dat / out.zip / in.zip / forwarded message / text body",
+            ]
+        );
+        assert_eq!(message.notes, Vec::<String>::new());
+        let originals = message.originals();
+        assert_eq!(originals[0].from.as_deref(), Some("pia@cc.example"));
+        assert_eq!(originals[0].how, Forward::Attached);
+        let deeper = packed::tests::zipped(&[(
+            "a.zip",
+            &packed::tests::zipped(&[("b.zip", &packed::tests::zipped(&[("c.zip", &inner)]))]),
+        )]);
+        let raw = attached("d.zip", &deeper);
+        let message = parse(&raw, &Limits::default());
+        assert_eq!((message.parts.len(), message.unopened.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_stays_and_is_told() {
+        let whole = tnef::tests::winmail("metadata.json", b"{}");
+        let raw = attached("winmail.dat", &whole[..whole.len() - 30]);
+        let message = parse(&raw, &Limits::default());
+        assert_eq!(message.notes, ["attachment inside winmail.dat could not be read: it breaks off"]);
+        let last = message.parts.iter().rev().take(2).map(|p| p.place.as_str());
+        assert_eq!(last.collect::<Vec<_>>(), ["winmail.dat", "winmail.dat / METADA~1.JSO"]);
+        let raw = attached("a.msg", &[0xd0, 0xcf, 0x11, 0xe0, 0, 0]);
+        let message = parse(&raw, &Limits::default());
+        assert_eq!((message.parts.len(), message.unopened[0].place.as_str()), (1, "a.msg"));
+    }
+
+    #[test]
+    fn bombs_in_packed_files_are_refused() {
+        let blanks = vec![b' '; 8 << 20];
+        let raw = attached("b.zip", &packed::tests::zipped(&[("b", &blanks)]));
+        assert_eq!(parse(&raw, &Limits::default()).refusal.map(|r| r.0), Some(Reason::TooLarge));
     }
 
     #[test]

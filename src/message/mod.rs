@@ -8,13 +8,20 @@ pub mod automatic;
 mod boundary;
 mod decode;
 mod fields;
+pub mod forward;
+pub(crate) mod html;
 pub mod mark;
 mod mime;
+mod packed;
 pub mod parse;
+mod tnef;
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+
+pub use decode::unlabelled;
+use forward::Original;
 
 use crate::outcome::Reason;
 
@@ -31,6 +38,10 @@ pub struct Limits {
     pub nesting: usize,
     /// All decoded parts together, in bytes.
     pub decoded_bytes: usize,
+    /// What comes out of gzip, zip and `winmail.dat`, all together, in bytes.
+    pub unpacked_bytes: usize,
+    /// How many times its size a packed file may become, beyond the first MiB.
+    pub unpacked_ratio: usize,
     /// Nesting of JSON documents.
     pub json_depth: usize,
     /// Bytes of one JSON document.
@@ -47,6 +58,8 @@ impl Default for Limits {
             parts: 1_000,
             nesting: 16,
             decoded_bytes: 64 << 20,
+            unpacked_bytes: 32 << 20,
+            unpacked_ratio: 100,
             json_depth: 64,
             json_bytes: 8 << 20,
             message_seconds: 30,
@@ -73,6 +86,10 @@ pub struct Message<'a> {
     pub parts: Vec<Part<'a>>,
     /// Sentences about what was odd.
     pub notes: Vec<String>,
+    /// Packed files that could not be opened, or not all of them.
+    pub unopened: Vec<Unopened>,
+    /// The messages attached to this one, with the number of parts before each; `originals` is for readers.
+    pub attached: Vec<(usize, Original)>,
     /// Set if a limit was passed: the message must not be processed.
     pub refusal: Option<(Reason, String)>,
 }
@@ -81,6 +98,32 @@ impl<'a> Message<'a> {
     /// The fields with this name, whatever its case, from the top.
     pub fn fields_named<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Field<'a>> {
         self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The messages inside this one, attached or inline, in order of nesting. What they say is a claim of whoever
+    /// sent the outer one. Reads the bodies anew each time: ordinary mail never pays for it.
+    pub fn originals(&self) -> Vec<Original> {
+        let mut all = Vec::new();
+        let mut attached = self.attached.iter().peekable();
+        let mut has_text = false;
+        for (number, part) in self.parts.iter().enumerate() {
+            while let Some((_, original)) = attached.next_if(|(before, _)| *before <= number) {
+                all.push(original.clone());
+                has_text = false;
+            }
+            match part.kind {
+                Kind::Text => {
+                    let found = forward::inline(&part.text());
+                    has_text = !found.is_empty();
+                    all.extend(found);
+                }
+                // The same again, for other eyes.
+                Kind::Html if !has_text => all.extend(forward::inline_html(&part.text())),
+                _ => {}
+            }
+        }
+        all.extend(attached.map(|(_, original)| original.clone()));
+        all
     }
 
     /// The same message, owning all its bytes.
@@ -94,6 +137,8 @@ impl<'a> Message<'a> {
             fields: self.fields.into_iter().map(Field::into_owned).collect(),
             parts: self.parts.into_iter().map(Part::into_owned).collect(),
             notes: self.notes,
+            unopened: self.unopened,
+            attached: self.attached,
             refusal: self.refusal,
         }
     }
@@ -120,6 +165,17 @@ impl Field<'_> {
     pub fn into_owned(self) -> Field<'static> {
         Field { name: Cow::Owned(self.name.into_owned()), value: Cow::Owned(self.value.into_owned()) }
     }
+}
+
+/// A packed file of which something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unopened {
+    /// The place of the packed file.
+    pub place: String,
+    /// The name inside; empty if it is not known.
+    pub name: String,
+    /// What happened, as a sentence.
+    pub sentence: String,
 }
 
 /// What a leaf part is.

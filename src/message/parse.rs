@@ -59,7 +59,7 @@ fn read<'a>(raw: &'a [u8], limits: &Limits) -> Message<'a> {
             Ok(parts) => message.parts = parts,
             Err(refusal) => message.refusal = Some(refusal),
         }
-        message.notes = walk.into_notes();
+        (message.notes, message.unopened, message.attached) = walk.into_findings();
     }
     message.fields = head.fields;
     message

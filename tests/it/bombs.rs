@@ -88,6 +88,12 @@ const BOMBS: &[Bomb] = &[
             |n| format!("{{\"id\":{n},\"call_type\":\"Voice Inbound\",\"status\":\"finished\",\"call_duration\":1}}\n");
         document(&(0..2_000).map(one).collect::<String>())
     }),
+    Bomb("a gzip bomb", "too_large", || attached("metadata-1.json.gz", &gzip(&vec![b' '; 256 * MIB]))),
+    Bomb("a gzip bomb in gzip", "too_large", || attached("x.gz", &gzip(&gzip(&vec![0; 256 * MIB])))),
+    Bomb("a dense gzip bomb", "too_large", || {
+        let text: String = (0..6_000_000).map(|n| format!("{n} ")).collect();
+        attached("metadata-1.json.gz", &gzip(text.as_bytes()))
+    }),
     Bomb("a document of 20 MB", "too_large", || document(&format!("[{}1]", "1,".repeat(10 * MIB)))),
 ];
 
@@ -95,6 +101,17 @@ fn base64(bytes: &[u8]) -> Vec<u8> {
     use base64::Engine as _;
     let line = |chunk: &[u8]| base64::engine::general_purpose::STANDARD.encode(chunk) + "\r\n";
     bytes.chunks(57).map(line).collect::<String>().into_bytes()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, bytes).expect("memory");
+    packed.finish().expect("memory")
+}
+
+fn attached(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let head = format!("Content-Type: application/gzip; name=\"{name}\"\r\nContent-Transfer-Encoding: base64\r\n\r\n");
+    multipart(std::iter::once(head + &String::from_utf8_lossy(&base64(bytes))))
 }
 
 fn body(bytes: usize, of: &str) -> Vec<u8> {

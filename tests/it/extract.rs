@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mail2crm::intake::{self, Rules};
-use mail2crm::message::Limits;
 use mail2crm::message::authenticity::TrustPolicy;
 use mail2crm::message::mark::InstanceKey;
-use mail2crm::session::extract::to_extract_json;
+use mail2crm::message::{Limits, parse};
+use mail2crm::session::evidence::Extraction;
+use mail2crm::session::extract::report::{tell_originals, to_extract_json};
 use mail2crm::session::profile::Profile;
 use mail2crm::session::redact::Redaction;
 use mail2crm::source::{Content, Envelope, Received};
@@ -46,7 +47,11 @@ fn report(path: &Path, raw: &[u8]) -> Value {
     let trust = json!({ "verdict": "none", "by": null, "domain": null });
     // As the command prints it when it is run in the repository.
     let input = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("ours").display().to_string();
-    to_extract_json(&input, reading.message_id.as_deref(), &reading.extraction, &trust)
+    let mut object = to_extract_json(&input, reading.message_id.as_deref(), &reading.extraction, &trust);
+    if matches!(reading.extraction, Extraction::Sessions(_)) {
+        tell_originals(&mut object, &parse::parse(raw, &rules.limits).originals());
+    }
+    object
 }
 
 #[test]
@@ -54,7 +59,7 @@ fn every_mail_gives_what_is_expected_of_it() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
     let mails = mails();
-    assert!(mails.len() >= 60, "{} mails", mails.len());
+    assert!(mails.len() >= 150, "{} mails", mails.len());
     for path in mails {
         let got = report(&path, &fs::read(&path).expect("a mail"));
         let expected_path = path.with_extension("expected.json");

@@ -65,7 +65,11 @@ impl Block {
             return;
         }
         let target = path(label, profile);
-        if !self.put(label, target, value) {
+        let (target, is_new) = match structured(value) {
+            Some(whole) => (label.slot.name(), self.put_whole(label.slot.name(), whole)),
+            None => (target, self.put(label, target, value)),
+        };
+        if !is_new {
             return;
         }
         let top = target.split('.').next().unwrap_or(target);
@@ -94,6 +98,12 @@ impl Block {
             }
             None => self.odd_id |= !label.weak,
         }
+    }
+
+    fn put_whole(&mut self, key: &str, whole: Value) -> bool {
+        let is_new = !self.document.contains_key(key);
+        self.document.entry(key).or_insert(whole);
+        is_new
     }
 
     /// Puts the value where its form belongs; false if it was there already.
@@ -232,6 +242,12 @@ impl Block {
     }
 }
 
+/// A value that is an object or a list in JSON, as in YAML of one level.
+fn structured(value: &str) -> Option<Value> {
+    let is_closed = matches!((value.as_bytes().first()?, value.as_bytes().last()?), (b'{', b'}') | (b'[', b']'));
+    is_closed.then(|| serde_json::from_str(value).ok()).flatten()
+}
+
 /// Where a value goes in the document.
 fn path(label: Label, profile: &Profile) -> &str {
     profile.fields.get(label.field).and_then(|f| f.at.as_deref()).unwrap_or(label.slot.name())
@@ -263,6 +279,10 @@ fn clean(value: &str, form: Form) -> &str {
         && !before.trim().is_empty()
     {
         value = before.trim();
+    }
+    // A line of an object whose keys have no quotes.
+    if value.starts_with('"') && value.ends_with("\",") {
+        value = value.trim_end_matches(',');
     }
     for (open, close) in [('"', '"'), ('“', '”'), ('\'', '\''), ('‘', '’')] {
         if value.chars().count() > 1

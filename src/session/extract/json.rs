@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::lenient::{self, Dress, Fault, MAX_VALUES};
 use super::{Broken, Candidate, Harvest, MAX_SESSIONS, Place};
+use crate::message::unlabelled;
 use crate::outcome::Reason;
 use crate::session::Channel;
 use crate::session::document::looks_like_session;
@@ -52,7 +53,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
         [a, 0, b, 0, ..] if *a != 0 && *b != 0 => return Some(wide(bytes, false)),
         _ => {}
     }
-    if memchr::memchr(0, bytes.get(..bytes.len().min(1_024)).unwrap_or(bytes)).is_some() {
+    let is_structured = matches!(bytes.trim_ascii_start(), [b'{', b'"' | b' ' | b'\r' | b'\n' | b'\t', ..]);
+    if memchr::memchr(0, bytes.get(..bytes.len().min(1_024)).unwrap_or(bytes)).is_some() && !is_structured {
         return None;
     }
     match std::str::from_utf8(bytes) {
@@ -60,19 +62,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
         Err(_) => {
             let sample = bytes.get(..bytes.len().min(1_024)).unwrap_or(bytes);
             let control = sample.iter().filter(|b| **b < 32 && !matches!(**b, b'\n' | b'\r' | b'\t')).count();
-            (control == 0).then(|| Cow::Owned(bytes.iter().map(|b| windows_1252(*b)).collect()))
+            (control == 0).then(|| unlabelled(bytes))
         }
-    }
-}
-
-fn windows_1252(byte: u8) -> char {
-    const UPPER: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
-        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-    ];
-    match byte {
-        0x80..=0x9F => UPPER.get(usize::from(byte - 0x80)).copied().unwrap_or('\u{fffd}'),
-        other => char::from(other),
     }
 }
 
@@ -89,7 +80,9 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
     }
     let start = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}').len();
     let first = text.as_bytes().get(start).copied();
-    let structured = matches!(first, Some(b'{' | b'['));
+    // A string may hold the document once more encoded.
+    let is_string = first == Some(b'"') && memmem::find(text.as_bytes(), b"{\\\"").is_some();
+    let structured = matches!(first, Some(b'{' | b'[')) || is_string;
     let brace = if structured {
         Some(start)
     } else {
@@ -115,7 +108,7 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
                 collect(parsed.value, format!("{}#", context.place), 0, context, harvest);
                 if harvest.found.len() > before.0 {
                     harvest.weigh(parsed.values, parsed.end - start);
-                    harvest.repeated(&parsed.repeated, context);
+                    harvest.odd(&parsed.repeated, parsed.loose, context);
                 }
                 if promises && before == (harvest.found.len(), harvest.broken.len()) {
                     harvest.broken(Reason::MalformedMetadata, format!("`{}` holds no session metadata", context.place));
@@ -135,7 +128,7 @@ pub(super) fn file(bytes: &[u8], context: &Context<'_>, harvest: &mut Harvest) -
         }
     }
     // Lines of JSON, documents one after the other, text before or garbage behind, or broken JSON.
-    find(&text, brace, Dress { body: !structured, quoted: 0 }, context, harvest);
+    find(&text, brace, Dress { body: !structured, ..Dress::default() }, context, harvest);
     let is_named = promises || is_only_document || (structured && is_metadata_json(name));
     if before == (harvest.found.len(), harvest.broken.len()) && is_named {
         let fault = lenient::parse(&text, brace, Dress::default(), context.max_depth).err().map(|(fault, _)| fault);
@@ -158,6 +151,16 @@ fn is_metadata_json(name: &str) -> bool {
 /// How many keys that only session documents have occur in the text.
 fn signs(text: &[u8], profile: &Profile) -> usize {
     profile.signature.keys.iter().filter(|k| memmem::find(text, k.as_bytes()).is_some()).count()
+}
+
+/// The same for a file that can't be read, where they may be of two bytes a letter.
+pub(super) fn signs_of_any_width(bytes: &[u8], profile: &Profile) -> usize {
+    let keys = profile.signature.keys.iter();
+    keys.filter(|key| {
+        let wide: Vec<u8> = key.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        memmem::find(bytes, key.as_bytes()).is_some() || memmem::find(bytes, &wide).is_some()
+    })
+    .count()
 }
 
 fn explain(text: &str, at: usize, context: &Context<'_>) -> String {
@@ -205,7 +208,8 @@ pub(super) fn find(
             harvest.broken(reason, sentence);
         }
         let (line, line_start) = lines.of(start);
-        let dress = Dress { quoted: quote_depth(text, line_start), ..dress };
+        let cut = dress.body && is_cut(text, line_start);
+        let dress = Dress { quoted: quote_depth(text, line_start), cut, ..dress };
         match lenient::parse(text, start, dress, context.max_depth) {
             Ok(parsed) => {
                 budget = budget.saturating_sub(parsed.end - start);
@@ -219,7 +223,7 @@ pub(super) fn find(
                 collect(parsed.value, place, 0, context, harvest);
                 if harvest.found.len() > before {
                     harvest.weigh(parsed.values, parsed.end - start);
-                    harvest.repeated(&parsed.repeated, context);
+                    harvest.odd(&parsed.repeated, parsed.loose, context);
                     pending = None;
                     ranges.push(start..parsed.end);
                 } else {
@@ -259,8 +263,15 @@ pub(super) fn find(
 /// True if a key follows the brace: anything else is prose, style sheets or templates.
 fn opens_object(text: &str, brace: usize) -> bool {
     let rest = text.get(brace + 1..).unwrap_or("");
-    let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '>' || c == '\u{200b}');
-    rest.starts_with(['"', '“', '”', '„', '«', '»', '‟', '″', '＂'])
+    let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '>' | '|' | '\u{200b}'));
+    if rest.starts_with("//") || rest.starts_with("/*") {
+        return true;
+    }
+    if rest.as_bytes().first().copied().is_some_and(lenient::is_name_start) {
+        let name = rest.bytes().take(40).take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        return rest.as_bytes().get(name) == Some(&b':');
+    }
+    rest.starts_with(['"', '\'', '“', '”', '„', '«', '»', '‟', '″', '＂'])
 }
 
 /// Lines of a text, asked for from its start to its end, so that no byte is looked at twice.
@@ -284,10 +295,19 @@ impl Lines<'_> {
     }
 }
 
-/// How many `>` a line begins with.
+/// How many `>` or `|` a line begins with.
 fn quote_depth(text: &str, line_start: usize) -> usize {
     let line = text.get(line_start..).unwrap_or("");
-    line.bytes().take_while(|b| matches!(b, b'>' | b' ')).filter(|b| *b == b'>').count().min(16)
+    line.bytes().take_while(|b| matches!(b, b'>' | b'|' | b' ')).filter(|b| *b != b' ').count().min(16)
+}
+
+/// True if the lines from this one on are cut at a fixed width, wherever that is in a word: three of the same
+/// length at least.
+fn is_cut(text: &str, line_start: usize) -> bool {
+    let mut lines = text.get(line_start..).unwrap_or("").split('\n').map(|l| l.trim_end_matches('\r'));
+    let Some(first) = lines.next().filter(|l| l.len() >= 40 && l.len() <= 1_000) else { return false };
+    let width = first.chars().count();
+    lines.take(2).filter(|l| l.len() <= 4_000 && l.chars().count() == width).count() == 2
 }
 
 /// Sessions in a value: itself, the items of a list, or what an envelope holds, JSON in strings included.
@@ -375,8 +395,12 @@ fn id_in_name(place: &str) -> Option<String> {
 }
 
 impl Harvest {
-    /// A key that occurs twice with two values: harmless for most, not for what names the record.
-    fn repeated(&mut self, keys: &[String], context: &Context<'_>) {
+    /// What is no proper JSON about a document that was read all the same. A key that occurs twice with two
+    /// values is harmless for most, not for what names the record.
+    fn odd(&mut self, keys: &[String], loose: bool, context: &Context<'_>) {
+        if loose {
+            self.notes.push(format!("{} is not strict JSON; it was read as what it seems to mean", context.place));
+        }
         for key in keys {
             let decides = matches!(context.profile.key(key), Some(Slot::OutTicketId | Slot::Id));
             if decides {

@@ -5,8 +5,11 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::Harvest;
 use super::block::Block;
+use crate::message::forward::begins_message;
 use crate::session::evidence::How;
 use crate::session::profile::{Label, Profile, Slot};
 
@@ -16,6 +19,7 @@ const MAX_GAP: usize = 25;
 /// Reads the labelled values of a text, leaving out the ranges that were read as JSON.
 pub(super) fn read(text: &str, place: &str, skip: &[Range<usize>], profile: &Profile, harvest: &mut Harvest) {
     let mut reader = Reader::new(place, profile);
+    let has_hard_blanks = memmem::find(text.as_bytes(), "\u{a0}".as_bytes()).is_some();
     let mut offset = 0;
     for (number, raw) in text.split('\n').enumerate() {
         let start = offset;
@@ -24,7 +28,12 @@ pub(super) fn read(text: &str, place: &str, skip: &[Range<usize>], profile: &Pro
             reader.cut(harvest);
             continue;
         }
-        reader.line(raw.trim_end_matches('\r'), number + 1, harvest);
+        let raw = raw.trim_end_matches('\r');
+        if has_hard_blanks {
+            reader.line(&raw.replace('\u{a0}', " "), number + 1, harvest);
+        } else {
+            reader.line(raw, number + 1, harvest);
+        }
     }
     reader.finish(harvest);
 }
@@ -282,8 +291,7 @@ fn ends_message(line: &str) -> bool {
         || starts("=====")
         || starts("Begin forwarded message")
         || starts("Sent from my ")
-        || starts("From: ")
-        || starts("*From:")
+        || begins_message(line)
         || (starts("On ") && line.ends_with("wrote:"))
 }
 

@@ -1,8 +1,8 @@
 //! JSON as mail delivers it: strict documents and what bodies make of them, in one pass.
 //!
-//! Beside RFC 8259 it reads wrapped strings, `>` quoting between lines, non-breaking spaces, typographic
-//! quotes, trailing commas, lone surrogates and numbers too large for a number (kept as strings of their
-//! digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
+//! Beside RFC 8259 it reads wrapped strings, numbers and words, `>` and `|` quoting between lines, non-breaking
+//! spaces, typographic and single quotes, Python's words, comments, trailing commas, lone surrogates and numbers too large
+//! for a number (kept as strings of their digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
 //! a string with bare quotes in it ends.
 
 use serde_json::map::Entry;
@@ -35,6 +35,8 @@ pub(super) struct Parsed {
     pub(super) repeated: Vec<String>,
     /// Values in it, itself included.
     pub(super) values: usize,
+    /// Written as another language writes it: single quotes, `None`, trailing commas.
+    pub(super) loose: bool,
 }
 
 /// How a text may be damaged.
@@ -42,16 +44,34 @@ pub(super) struct Parsed {
 pub(super) struct Dress {
     /// It is a body: line breaks in strings are wraps, non-breaking spaces are spaces.
     pub(super) body: bool,
-    /// Levels of `>` before each line.
+    /// Levels of `>` or `|` before each line.
     pub(super) quoted: usize,
+    /// Lines were cut at a fixed width: a break stands for nothing, not for a blank.
+    pub(super) cut: bool,
+}
+
+/// True for the first byte of a key without quotes.
+pub(super) fn is_name_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_'
 }
 
 /// Reads the value that starts at `start`. On a fault the second value is how far it came.
 pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) -> Result<Parsed, (Fault, usize)> {
-    let left = max_depth.min(120);
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: start, dress, left, repeated: Vec::new(), values: 0 };
+    let mut parser = Parser {
+        text,
+        bytes: text.as_bytes(),
+        at: start,
+        dress,
+        left: max_depth.min(120),
+        repeated: Vec::new(),
+        loose: false,
+        values: 0,
+    };
     match parser.value() {
-        Ok(value) => Ok(Parsed { value, end: parser.at, repeated: parser.repeated, values: parser.values }),
+        Ok(value) => {
+            let Parser { at, repeated, loose, values, .. } = parser;
+            Ok(Parsed { value, end: at, repeated, loose, values })
+        }
         Err(fault) => Err((fault, parser.at)),
     }
 }
@@ -64,6 +84,7 @@ struct Parser<'t> {
     left: usize,
     repeated: Vec<String>,
     values: usize,
+    loose: bool,
 }
 
 /// Bytes of the quotes that a word processor makes of `"`, and their length.
@@ -102,19 +123,36 @@ impl Parser<'_> {
                     }
                     self.at += c.len_utf8();
                 }
+                b'/' if self.comment() => self.loose = true,
                 _ => return,
             }
         }
     }
 
-    /// `>` and `> >` at the start of a line, as many as the line of the opening brace has.
+    /// Goes over a comment as scripts have it, in one line or closed; false if none begins here.
+    fn comment(&mut self) -> bool {
+        let rest = self.rest().as_bytes();
+        let length = match rest.get(1) {
+            Some(b'/') => memchr::memchr(b'\n', rest).unwrap_or(rest.len()),
+            // A cap, for the search may be repeated at every brace.
+            Some(b'*') => match memchr::memmem::find(rest.get(..4_096).unwrap_or(rest), b"*/") {
+                Some(end) => end + 2,
+                None => return false,
+            },
+            _ => return false,
+        };
+        self.at += length;
+        true
+    }
+
+    /// `>`, `|` and `> >` at the start of a line, as many as the line of the opening brace has.
     fn quote_marks(&mut self) {
         for _ in 0..self.dress.quoted {
             let mut ahead = self.at;
             while self.bytes.get(ahead).is_some_and(|b| *b == b' ') && ahead < self.at + 2 {
                 ahead += 1;
             }
-            if self.bytes.get(ahead) != Some(&b'>') {
+            if !matches!(self.bytes.get(ahead), Some(b'>' | b'|')) {
                 return;
             }
             self.at = ahead + 1;
@@ -144,9 +182,10 @@ impl Parser<'_> {
             Some(b't') => self.word("true", Value::Bool(true)),
             Some(b'f') => self.word("false", Value::Bool(false)),
             Some(b'n') => self.word("null", Value::Null),
-            Some(b'N') => self.word("NaN", Value::Null).or_else(|_| self.word("None", Value::Null)),
-            Some(b'T') => self.word("True", Value::Bool(true)),
-            Some(b'F') => self.word("False", Value::Bool(false)),
+            Some(b'N') => self.loose_word("NaN", Value::Null).or_else(|_| self.loose_word("None", Value::Null)),
+            Some(b'T') => self.loose_word("True", Value::Bool(true)),
+            Some(b'F') => self.loose_word("False", Value::Bool(false)),
+            Some(b'u') => self.loose_word("undefined", Value::Null).or_else(|_| self.string().map(Value::String)),
             _ => self.string().map(Value::String),
         }
     }
@@ -163,13 +202,54 @@ impl Parser<'_> {
     }
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, Fault> {
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        let whole = rest.starts_with(word.as_bytes()) && !rest.get(word.len()).is_some_and(u8::is_ascii_alphanumeric);
-        if whole {
-            self.at += word.len();
-            return Ok(value);
+        let start = self.at;
+        for letter in word.bytes() {
+            if self.peek() != Some(letter) {
+                self.wrap_before(|b| b == letter);
+            }
+            match self.peek() {
+                Some(byte) if byte == letter => self.at += 1,
+                None => return Err(Fault::End),
+                Some(_) => {
+                    let fault = self.fault();
+                    self.at = start;
+                    return fault;
+                }
+            }
         }
-        if word.as_bytes().starts_with(rest) { Err(Fault::End) } else { self.fault() }
+        if self.peek().is_some_and(|b| b.is_ascii_alphanumeric()) {
+            self.at = start;
+            return self.fault();
+        }
+        Ok(value)
+    }
+
+    fn loose_word(&mut self, word: &str, value: Value) -> Result<Value, Fault> {
+        let value = self.word(word, value)?;
+        self.loose = true;
+        Ok(value)
+    }
+
+    /// Goes over a line break within a number or word, if what fits follows it: no other reading is JSON.
+    fn wrap_before(&mut self, fits: impl Fn(u8) -> bool) -> bool {
+        let start = self.at;
+        if self.dress.body && matches!(self.peek(), Some(b'\r' | b'\n' | b' ')) {
+            while matches!(self.peek(), Some(b'\r' | b' ')) && self.at < start + 2 {
+                self.at += 1;
+            }
+            if self.peek() == Some(b'\n') {
+                self.at += 1;
+                self.quote_marks();
+                while self.peek() == Some(b' ') {
+                    self.at += 1;
+                }
+                if self.peek().is_some_and(&fits) {
+                    return true;
+                }
+            }
+        }
+        self.at = start;
+        false
     }
 
     fn object(&mut self) -> Result<Value, Fault> {
@@ -178,9 +258,10 @@ impl Parser<'_> {
             self.blanks();
             if self.peek() == Some(b'}') {
                 self.at += 1;
+                self.loose |= !out.is_empty();
                 return Ok(Value::Object(out));
             }
-            let key = self.string()?;
+            let key = if self.peek().is_some_and(is_name_start) { self.bare_key() } else { self.string()? };
             self.blanks();
             if self.peek() != Some(b':') {
                 return self.fault();
@@ -201,10 +282,23 @@ impl Parser<'_> {
             self.blanks();
             match self.peek() {
                 Some(b',') => self.at += 1,
-                Some(b'}') => {}
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Value::Object(out));
+                }
                 _ => return self.fault(),
             }
         }
+    }
+
+    /// A key without quotes, as scripts write objects.
+    fn bare_key(&mut self) -> String {
+        let rest = self.rest();
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let key = rest.get(..end).unwrap_or("").to_owned();
+        self.at += end;
+        self.loose = true;
+        key
     }
 
     fn array(&mut self) -> Result<Value, Fault> {
@@ -213,13 +307,17 @@ impl Parser<'_> {
             self.blanks();
             if self.peek() == Some(b']') {
                 self.at += 1;
+                self.loose |= !out.is_empty();
                 return Ok(Value::Array(out));
             }
             out.push(self.value()?);
             self.blanks();
             match self.peek() {
                 Some(b',') => self.at += 1,
-                Some(b']') => {}
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Value::Array(out));
+                }
                 _ => return self.fault(),
             }
         }
@@ -227,10 +325,22 @@ impl Parser<'_> {
 
     fn number(&mut self) -> Result<Value, Fault> {
         let start = self.at;
-        while self.peek().is_some_and(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')) {
-            self.at += 1;
+        let is_part = |b: u8| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let mut joined = String::new();
+        let mut from = start;
+        loop {
+            while self.peek().is_some_and(is_part) {
+                self.at += 1;
+            }
+            let end = self.at;
+            if !self.wrap_before(is_part) {
+                joined.push_str(if joined.is_empty() { "" } else { self.text.get(from..end).unwrap_or("") });
+                break;
+            }
+            joined.push_str(self.text.get(from..end).unwrap_or(""));
+            from = self.at;
         }
-        let text = self.text.get(start..self.at).unwrap_or("");
+        let text = if joined.is_empty() { self.text.get(start..self.at).unwrap_or("") } else { joined.as_str() };
         if let Ok(number) = text.parse::<i64>() {
             return Ok(Value::Number(number.into()));
         }
@@ -255,10 +365,15 @@ impl Parser<'_> {
             self.at += 1;
             return self.plain_string();
         }
+        if self.peek() == Some(b'\'') {
+            self.at += 1;
+            self.loose = true;
+            return self.marked_string(true);
+        }
         match self.typographic() {
             Some(length) => {
                 self.at += length;
-                self.typographic_string()
+                self.marked_string(false)
             }
             None => self.fault(),
         }
@@ -286,11 +401,16 @@ impl Parser<'_> {
         }
     }
 
-    /// A string between typographic quotes ends at the quote that something structural follows.
-    fn typographic_string(&mut self) -> Result<String, Fault> {
+    /// A string between typographic or single quotes ends at the quote that something structural follows.
+    fn marked_string(&mut self, single: bool) -> Result<String, Fault> {
         let mut out = String::new();
         loop {
-            let quote = if self.peek() == Some(b'"') { Some(1) } else { self.typographic() };
+            let quote = match self.peek() {
+                Some(b'\'') if single => Some(1),
+                _ if single => None,
+                Some(b'"') => Some(1),
+                _ => self.typographic(),
+            };
             if let Some(length) = quote {
                 let before = self.at;
                 self.at += length;
@@ -345,6 +465,9 @@ impl Parser<'_> {
             return;
         }
         self.quote_marks();
+        if self.dress.cut {
+            return;
+        }
         while matches!(self.peek(), Some(b' ' | b'\t')) && (out.ends_with(' ') || out.is_empty()) {
             self.at += 1;
         }
@@ -427,7 +550,9 @@ mod tests {
     use super::*;
 
     fn body(text: &str, quoted: usize) -> Value {
-        parse(text, 0, Dress { body: true, quoted }, 64).map(|p| p.value).unwrap_or_else(|f| panic!("{f:?} in {text}"))
+        parse(text, 0, Dress { body: true, quoted, cut: false }, 64)
+            .map(|p| p.value)
+            .unwrap_or_else(|f| panic!("{f:?} in {text}"))
     }
 
     #[test]
@@ -456,6 +581,33 @@ mod tests {
             json!({ "u": "https://crm.example.test/cases/C-1", "t": "2026-02-17T10:02:11Z" })
         );
         assert_eq!(body("{\"session_\r\ntype\": 1}", 0), json!({ "session_type": 1 }));
+    }
+
+    #[test]
+    fn wraps_inside_numbers_and_words_and_cut_lines_are_mended() {
+        assert_eq!(
+            body("{\"a\": 36\n2, \"b\": tr\nue, \"c\": nul\r\n> l}", 1),
+            json!({ "a": 362, "b": true, "c": null })
+        );
+        assert_eq!(body("{\"a\": 36\n, \"b\": 1\n}", 0), json!({ "a": 36, "b": 1 }));
+        let dress = Dress { body: true, quoted: 0, cut: true };
+        let got = parse("{\"type\": \"Voice In\nbound\", \"n\": 4\n8}", 0, dress, 64).map(|p| p.value);
+        assert_eq!(got, Ok(json!({ "type": "Voice Inbound", "n": 48 })));
+    }
+
+    #[test]
+    fn what_other_languages_print_is_read_and_told() {
+        let loose = |text: &str| parse(text, 0, Dress::default(), 64).map(|p| (p.value, p.loose));
+        assert_eq!(
+            loose("{'id': 1, 'note': \"it's\", 'b': 'say \\'hi\\' it\\'s', 'c': None, 'd': True, 'e': [1, 2,],}"),
+            Ok((json!({ "id": 1, "note": "it's", "b": "say 'hi' it's", "c": null, "d": true, "e": [1, 2] }), true))
+        );
+        assert_eq!(loose("{\"a\": [], \"b\": {}}"), Ok((json!({ "a": [], "b": {} }), false)));
+        assert_eq!(loose("{\"a\": 1,}"), Ok((json!({ "a": 1 }), true)));
+        assert_eq!(
+            loose("{id: 1, /* x */ call_type: 'IvrCall' // y\n}"),
+            Ok((json!({ "id": 1, "call_type": "IvrCall" }), true))
+        );
     }
 
     #[test]
@@ -497,7 +649,7 @@ mod tests {
     fn any_cut_and_any_flip_is_survived() {
         let text = r#"{"a":[1,{"b":"x\u00e9\ud83d\ude00“”"}],"c":"\"é"}"#;
         for (i, _) in text.char_indices() {
-            let _ = parse(text.get(..i).unwrap_or(""), 0, Dress { body: true, quoted: 1 }, 64);
+            let _ = parse(text.get(..i).unwrap_or(""), 0, Dress { body: true, quoted: 1, cut: false }, 64);
         }
         for seed in 0..2_000 {
             let mut rng = fastrand::Rng::with_seed(seed);
@@ -506,7 +658,7 @@ mod tests {
                 let at = rng.usize(..bytes.len());
                 bytes[at] = rng.u8(..);
             }
-            let _ = parse(&String::from_utf8_lossy(&bytes), 0, Dress { body: true, quoted: 1 }, 64);
+            let _ = parse(&String::from_utf8_lossy(&bytes), 0, Dress { body: true, quoted: 1, cut: false }, 64);
         }
     }
 }

@@ -6,10 +6,10 @@
 
 mod block;
 mod combine;
-mod html;
 mod json;
 mod labels;
 mod lenient;
+mod redress;
 pub mod report;
 mod table;
 
@@ -23,7 +23,7 @@ use super::Channel;
 use super::evidence::{Extraction, How};
 use super::profile::Profile;
 use super::redact::Redaction;
-use crate::message::{Kind, Limits, Message, Part, is_media};
+use crate::message::{Kind, Limits, Message, Part, html, is_media};
 use crate::outcome::Reason;
 
 pub use report::to_extract_json;
@@ -84,9 +84,11 @@ pub fn extract(
         return Extraction::Refused(*reason, sentence.clone());
     }
     let mut harvest = Harvest::default();
-    for part in message.parts.iter().filter(|p| p.kind == Kind::Attachment) {
+    let is_packed = |part: &Part<'_>| message.unopened.iter().any(|unopened| unopened.place == part.place);
+    for part in message.parts.iter().filter(|p| p.kind == Kind::Attachment && !is_packed(p)) {
         attachment(part, profile, limits, &mut harvest);
     }
+    unopened(message, profile, &mut harvest);
     for part in message.parts.iter().filter(|p| p.kind != Kind::Attachment) {
         body(part, profile, limits, &mut harvest);
     }
@@ -141,6 +143,24 @@ fn attachment(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut
     }
 }
 
+/// What could not be opened is nearly a session if a name promises one, or if it seems to hold the keys of one.
+fn unopened(message: &Message<'_>, profile: &Profile, harvest: &mut Harvest) {
+    for unopened in &message.unopened {
+        let names = [unopened.name.as_str(), unopened.place.rsplit(" / ").next().unwrap_or("")];
+        let is_promised = names.iter().any(|name| {
+            let lower = name.to_ascii_lowercase();
+            profile.promises_session(name) || lower.contains("metadata") || lower.contains(".json")
+        });
+        let holds_signs = || {
+            let part = message.parts.iter().find(|p| p.place == unopened.place);
+            part.is_some_and(|p| json::signs_of_any_width(&p.content, profile) >= 2)
+        };
+        if is_promised || holds_signs() {
+            harvest.broken(Reason::MalformedMetadata, unopened.sentence.clone());
+        }
+    }
+}
+
 fn body(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
     let text = part.text();
     if text.len() > SMALL && !may_hold_session(text.as_bytes()) {
@@ -148,26 +168,46 @@ fn body(part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harve
     }
     let read = text.get(..floor_char(&text, limits.json_bytes)).unwrap_or(&text);
     let before = (harvest.found.len(), harvest.broken.len());
-    shown(read, part, profile, limits, harvest);
+    dressed(read, part, profile, limits, harvest);
     if read.len() < text.len() && before == (harvest.found.len(), harvest.broken.len()) {
         let sentence = format!("`{}` is longer than {} bytes: a session in it could be missed", part.place, read.len());
         harvest.broken(Reason::TooLarge, sentence);
     }
 }
 
+/// The text as it is, then as it may be dressed.
+fn dressed(text: &str, part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
+    let text = redress::quoted_printable(text);
+    let before = (harvest.found.len(), harvest.broken.len());
+    shown(part.kind, &text, &part.place, profile, limits, harvest);
+    if harvest.found.len() > before.0 {
+        return;
+    }
+    // Nothing: perhaps it is dressed once more than its part says.
+    let broken = harvest.broken.split_off(before.1);
+    for (kind, text) in redress::others(part.kind, &text) {
+        shown(kind, &text, &part.place, profile, limits, harvest);
+        if harvest.found.len() > before.0 {
+            return;
+        }
+        harvest.broken.truncate(before.1);
+    }
+    harvest.broken.extend(broken);
+}
+
 /// What a reader of the mail sees.
-fn shown(text: &str, part: &Part<'_>, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
-    if part.kind == Kind::Text {
-        let ranges = body_json(text, &part.place, profile, limits, harvest);
-        labels::read(text, &part.place, &ranges, profile, harvest);
+fn shown(kind: Kind, text: &str, place: &str, profile: &Profile, limits: &Limits, harvest: &mut Harvest) {
+    if kind == Kind::Text {
+        let ranges = body_json(text, place, profile, limits, harvest);
+        labels::read(text, place, &ranges, profile, harvest);
         return;
     }
     let shown = html::read(text);
-    let ranges = body_json(&shown.text, &part.place, profile, limits, harvest);
+    let ranges = body_json(&shown.text, place, profile, limits, harvest);
     let before = harvest.found.len();
-    table::read(&shown, &part.place, profile, harvest);
+    table::read(&shown, place, profile, harvest);
     if harvest.found.len() == before {
-        labels::read(&shown.text, &part.place, &ranges, profile, harvest);
+        labels::read(&shown.text, place, &ranges, profile, harvest);
     }
 }
 
@@ -176,16 +216,7 @@ fn body_json(text: &str, place: &str, profile: &Profile, limits: &Limits, harves
         return Vec::new();
     }
     let context = context(How::JsonBody, place, profile, limits);
-    let dress = lenient::Dress { body: true, quoted: 0 };
-    let before = (harvest.found.len(), harvest.broken.len());
-    let ranges = json::find(text, 0, dress, &context, harvest);
-    if before == (harvest.found.len(), harvest.broken.len())
-        && ["&quot;", "&#34;", "&#x22;"].iter().any(|e| memchr::memmem::find(text.as_bytes(), e.as_bytes()).is_some())
-    {
-        // Escaped once more than it was decoded.
-        json::find(&html::unescape(text), 0, dress, &context, harvest);
-    }
-    ranges
+    json::find(text, 0, lenient::Dress { body: true, ..lenient::Dress::default() }, &context, harvest)
 }
 
 /// The largest offset up to `max` that is between two characters.

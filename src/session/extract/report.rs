@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::message::forward::Original;
 use crate::session::evidence::{Extraction, Found};
 
 /// The object of one message. `input` names it (`inbox.mbox#12`), `trust` is the verdict on its sender as
@@ -27,6 +28,16 @@ pub fn to_extract_json(input: &str, message_id: Option<&str>, extraction: &Extra
     };
     out.insert("sessions".to_owned(), Value::Array(sessions));
     Value::Object(out)
+}
+
+/// Adds whose messages were forwarded, outermost first, to the object of a message with sessions: `originals`, only
+/// if there are any. What they say is a claim of whoever sent the outer message.
+pub fn tell_originals(object: &mut Value, originals: &[Original]) {
+    if let (Value::Object(object), Ok(told)) = (object, serde_json::to_value(originals))
+        && !originals.is_empty()
+    {
+        object.insert("originals".to_owned(), told);
+    }
 }
 
 /// A session with its digest, evidence and warnings.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Harvest;
 use super::block::Block;
-use super::html::Html;
+use crate::message::html::Html;
 use crate::session::evidence::How;
 use crate::session::profile::{Label, Profile, Slot};
 
@@ -42,6 +42,10 @@ impl<'r> Reader<'r> {
             return None;
         }
         let text = self.cell(range);
+        // Keys of JSON that somebody set into a table are no labels.
+        if text.starts_with(['"', '“', '{', '[']) {
+            return None;
+        }
         self.profile.label(text, self.scratch)
     }
 

@@ -13,15 +13,15 @@ const MAX_NESTED: usize = 64;
 
 /// What an HTML body shows.
 #[derive(Debug, Default)]
-pub(super) struct Html {
+pub(crate) struct Html {
     /// The text: lines where blocks begin and end, a tab before each further cell of a row.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The tables, inner ones before those around them; rows of ranges of `text`.
-    pub(super) tables: Vec<Vec<Vec<Range<usize>>>>,
+    pub(crate) tables: Vec<Vec<Vec<Range<usize>>>>,
 }
 
 /// Scans an HTML body.
-pub(super) fn read(html: &str) -> Html {
+pub(crate) fn read(html: &str) -> Html {
     let mut scan = Scan { html, out: Html::default(), open: Vec::new(), pre: 0, cells: 0 };
     scan.out.text.reserve(html.len() / 3);
     scan.run();
@@ -305,7 +305,7 @@ fn is_block(name: &str) -> bool {
 }
 
 /// Character references decoded; text without one is borrowed.
-pub(super) fn unescape(text: &str) -> Cow<'_, str> {
+pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
     }

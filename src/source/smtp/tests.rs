@@ -120,14 +120,10 @@ async fn nothing_can_be_smuggled_behind_a_message() {
     for end in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r"] {
         let inner = format!("{HELLO}DATA\r\nSubject: smuggled\r\n\r\n");
         let said = bench.say(format!("{HELLO}DATA\r\nSubject: x\r\n\r\nlong enough{end}{inner}\r\n.\r\n")).await;
-        let bare = end.contains('\n') && end != "\r\n.\r";
-        assert_eq!(
-            codes(&said),
-            ["220", "250", "250", "250", "354", if bare { "550" } else { "250" }, "221"],
-            "{end:?}"
-        );
+        assert_eq!(codes(&said), ["220", "250", "250", "250", "354", "250", "221"], "{end:?}");
         let taken: Vec<_> = std::iter::from_fn(|| bench.received.try_recv().ok()).collect();
-        assert_eq!(taken.len(), usize::from(!bare), "{end:?}");
+        let [Received { content: Content::Mail(raw), .. }] = &taken[..] else { panic!("{end:?}: {taken:?}") };
+        assert!(raw.ends_with(b"Subject: smuggled\r\n\r\n\r\n"), "{end:?}: all of it is the one mail's content");
     }
 }
 

@@ -8,6 +8,7 @@ mod connectors;
 mod corpus;
 mod extract;
 mod imap;
+mod mailboxes;
 mod robustness;
 mod sandbox;
 mod support;

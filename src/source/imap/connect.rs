@@ -29,6 +29,9 @@ use crate::tls::is_loopback;
 /// No greeting, capability or STARTTLS answer is longer.
 const LONGEST_LINE: usize = 16 << 10;
 
+/// The step at which credentials are shown.
+const LOGIN: &str = "login";
+
 /// How the account is proved.
 enum Credentials {
     Password(SecretString),
@@ -40,7 +43,7 @@ enum Credentials {
 pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) -> Result<Connection, Fault> {
     let credentials = prepare(settings, trust).await?;
     match (attempt(settings, trust, &credentials).await, &credentials) {
-        (Err(fault), Credentials::Bearer(account, token)) if fault.reason == Reason::Unauthorized => {
+        (Err(fault), Credentials::Bearer(account, token)) if is_of_the_token(&fault) => {
             account.forget(token).await;
             if !token.is_reused {
                 return Err(fault);
@@ -50,6 +53,12 @@ pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) 
         }
         (result, _) => result,
     }
+}
+
+/// Whether a fault may be gone with another token: not if this one was not shown, nor if it was taken and only the
+/// account is not its owner's (RFC 5530).
+fn is_of_the_token(fault: &Fault) -> bool {
+    fault.reason == Reason::Unauthorized && fault.step == LOGIN && !fault.detail.contains("[AUTHORIZATIONFAILED]")
 }
 
 async fn attempt(
@@ -133,15 +142,18 @@ async fn log_in(
     settings: &Settings,
     credentials: &Credentials,
 ) -> Result<Connection, Fault> {
-    let (step, patience, user) = ("login", settings.patience(), settings.user.as_str());
-    let unauthorized = |detail: &str| Fault { reason: Reason::Unauthorized, step, detail: detail.to_owned() };
+    let (patience, user) = (settings.patience(), settings.user.as_str());
+    let unauthorized = |step, detail: &str| Fault { reason: Reason::Unauthorized, step, detail: detail.to_owned() };
     let told = Told::default();
     let logged_in = match credentials {
         Credentials::Password(password) => {
             let plain = capabilities.has("AUTH=PLAIN");
             let disabled = capabilities.has("LOGINDISABLED");
             if disabled && !plain {
-                return Err(unauthorized("the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)"));
+                return Err(unauthorized(
+                    LOGIN,
+                    "the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)",
+                ));
             }
             let secret = password.expose_secret();
             // LOGIN takes quoted strings, which are ASCII; PLAIN is UTF-8 by its definition (RFC 4616).
@@ -154,10 +166,10 @@ async fn log_in(
         Credentials::Bearer(_, token) => {
             let Some(mechanism) = Mechanism::choose(|name| capabilities.has(&format!("AUTH={name}"))) else {
                 let detail = "the server takes no token (neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2); is OAuth allowed for IMAP there?";
-                return Err(unauthorized(detail));
+                return Err(unauthorized("mechanism", detail));
             };
             if user.contains('\x01') {
-                return Err(unauthorized("`user` holds a control character"));
+                return Err(unauthorized("user", "`user` holds a control character"));
             }
             let initial = mechanism.initial(user, settings.host.trim(), settings.port(), token.secret.expose_secret());
             let (command, initial) = if capabilities.has("SASL-IR") {
@@ -178,7 +190,7 @@ async fn log_in(
             }
             return Err(fault);
         }
-        Err(_) => return Err(silence(step, patience)),
+        Err(_) => return Err(silence(LOGIN, patience)),
     };
     let mut connection = Connection::new(imap, patience, user.to_owned());
     connection.learn_capabilities().await?;
@@ -186,7 +198,7 @@ async fn log_in(
 }
 
 fn refused(error: Error, user: &str) -> Fault {
-    let fault = |reason, detail: String| Fault { reason, step: "login", detail };
+    let fault = |reason, detail: String| Fault { reason, step: LOGIN, detail };
     match error {
         Error::No(text) | Error::Bad(text) => {
             // The library wraps it as `code: …, info: Some("…")`.
@@ -352,6 +364,16 @@ mod tests {
         let greeting = capabilities_in("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] Dovecot ready.");
         assert!(greeting.has("AUTH=PLAIN") && !greeting.has("READY."));
         assert!(capabilities_in("* OK hello").is_empty());
+    }
+
+    #[test]
+    fn a_token_is_blamed_only_for_what_another_one_may_mend() {
+        let refusal = |text: &str| refused(Error::No(format!("code: None, info: Some(\"{text}\")")), "pia@x");
+        assert!(is_of_the_token(&refusal("[AUTHENTICATIONFAILED] invalid credentials")));
+        assert!(is_of_the_token(&refusal("AUTHENTICATE failed.")));
+        assert!(!is_of_the_token(&refusal("[AUTHORIZATIONFAILED] not yours")));
+        assert!(!is_of_the_token(&refusal("[UNAVAILABLE] later")));
+        assert!(!is_of_the_token(&Fault { step: "mechanism", ..refusal("none fits") }));
     }
 
     #[test]

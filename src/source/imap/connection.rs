@@ -34,6 +34,8 @@ pub(super) struct Connection {
     exists: u32,
     /// Whether that grew since `news` was asked last.
     grew: bool,
+    /// Whether the server told of another mailbox by itself since `news_elsewhere` was asked last.
+    elsewhere: bool,
     /// The size of the literal that was refused last, if one was.
     refused_literal: Option<u64>,
 }
@@ -72,6 +74,25 @@ pub(super) struct Selected {
     pub(super) read_only: bool,
     /// The flags that can be kept, in upper case; `None` if the server does not say.
     pub(super) permanent_flags: Option<Vec<String>>,
+    /// HIGHESTMODSEQ, if the server keeps one (RFC 7162).
+    pub(super) modseq: Option<u64>,
+}
+
+/// A mailbox in numbers, as SELECT and STATUS tell them. As long as they stay, no message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) uidvalidity: u32,
+    pub(super) uid_next: u32,
+    pub(super) exists: u32,
+    pub(super) modseq: Option<u64>,
+}
+
+impl Selected {
+    /// Its numbers.
+    pub(super) fn standing(&self) -> Standing {
+        let Self { uidvalidity, uid_next, exists, modseq, .. } = *self;
+        Standing { uidvalidity, uid_next, exists, modseq }
+    }
 }
 
 /// What a server says it can do, in upper case.
@@ -89,6 +110,11 @@ impl Capabilities {
         self.0.contains(word)
     }
 
+    /// Whether mailboxes have a HIGHESTMODSEQ; QRESYNC is not without (RFC 7162 section 3.2).
+    pub(super) fn has_modseq(&self) -> bool {
+        self.has("CONDSTORE") || self.has("QRESYNC")
+    }
+
     /// Whether the server said anything at all.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -96,7 +122,8 @@ impl Capabilities {
 
     /// Those that matter to this source, for people.
     pub(super) fn of_interest(&self) -> String {
-        let found: Vec<_> = ["IDLE", "MOVE", "UIDPLUS"].into_iter().filter(|word| self.has(word)).collect();
+        let words = ["IDLE", "MOVE", "UIDPLUS", "CONDSTORE", "LIST-STATUS", "NOTIFY"];
+        let found: Vec<_> = words.into_iter().filter(|word| self.has(word)).collect();
         if found.is_empty() { "none of IDLE, MOVE, UIDPLUS".to_owned() } else { found.join(", ") }
     }
 }
@@ -110,6 +137,7 @@ impl Connection {
             user,
             exists: 0,
             grew: false,
+            elsewhere: false,
             refused_literal: None,
         }
     }
@@ -126,6 +154,11 @@ impl Connection {
     /// Whether the server told of more messages since this was asked last.
     pub(super) fn news(&mut self) -> bool {
         std::mem::take(&mut self.grew)
+    }
+
+    /// Whether the server told of another mailbox unasked (NOTIFY) since this was asked last.
+    pub(super) fn news_elsewhere(&mut self) -> bool {
+        std::mem::take(&mut self.elsewhere)
     }
 
     /// The size of the literal because of which the last command was given up.
@@ -198,7 +231,7 @@ impl Connection {
                 Err(_) => return Ok(None),
             };
             let response = response.parsed();
-            self.note(response);
+            self.note(step, response);
             if let Response::Data { status: Status::Bye, outcome } = response
                 && step != "logout"
             {
@@ -209,8 +242,9 @@ impl Connection {
         }
     }
 
-    fn note(&mut self, response: &Response<'_>) {
+    fn note(&mut self, step: &'static str, response: &Response<'_>) {
         match response {
+            Response::MailboxData(MailboxDatum::Status { .. }) => self.elsewhere |= step != super::survey::STEP,
             Response::MailboxData(MailboxDatum::Exists(count)) => {
                 self.grew |= *count > self.exists;
                 self.exists = *count;
@@ -249,9 +283,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Opens a mailbox.
-    pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Selected, Fault> {
-        let (mut uidvalidity, mut uid_next, mut flags) = (None, None, None);
+    /// Opens a mailbox. The fault within is this mailbox's alone; none is open then.
+    pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Result<Selected, Fault>, Fault> {
+        let (mut uidvalidity, mut uid_next, mut modseq, mut flags) = (None, None, None, None);
         let command = format!("{} {}", if read_only { "EXAMINE" } else { "SELECT" }, quoted(name));
         self.exists = 0;
         let answer = self
@@ -260,6 +294,7 @@ impl Connection {
                     match &outcome.code {
                         Some(ResponseCode::UidValidity(value)) => uidvalidity = Some(*value),
                         Some(ResponseCode::UidNext(value)) => uid_next = Some(*value),
+                        Some(ResponseCode::HighestModSeq(value)) => modseq = Some(*value).filter(|value| *value > 0),
                         Some(ResponseCode::PermanentFlags(list)) => {
                             flags = Some(list.iter().map(|flag| flag.to_ascii_uppercase()).collect());
                         }
@@ -271,24 +306,25 @@ impl Connection {
         let fault = |reason, detail| Fault { reason, step: "select", detail };
         if !answer.ok {
             let reason = if answer.is_overload() { Reason::Unavailable } else { Reason::NotPermitted };
-            return Err(fault(reason, format!("the server does not open the mailbox `{name}`: {}", answer.text)));
+            return Ok(Err(fault(reason, format!("the server does not open the mailbox `{name}`: {}", answer.text))));
         }
         self.grew = false;
         let Some(uidvalidity) = uidvalidity.filter(|v| *v > 0) else {
             let detail = "the server gives no UIDVALIDITY, so that messages can't be told apart".to_owned();
-            return Err(fault(Reason::UnexpectedReply, detail));
+            return Ok(Err(fault(Reason::UnexpectedReply, detail)));
         };
         let uid_next = match uid_next {
             Some(uid) => uid,
             None => self.last_uid().await?.saturating_add(1),
         };
-        Ok(Selected {
+        Ok(Ok(Selected {
             uidvalidity,
             uid_next,
             exists: self.exists,
             read_only: read_only || answer.read_only,
             permanent_flags: flags,
-        })
+            modseq,
+        }))
     }
 
     /// The highest UID there is, for servers that don't say UIDNEXT; 0 in an empty mailbox.
@@ -303,22 +339,6 @@ impl Connection {
             .await?;
         }
         Ok(last)
-    }
-
-    /// How many messages another mailbox holds; `None` if it can't be asked about.
-    pub(super) async fn count(&mut self, name: &str) -> Result<Option<u32>, Fault> {
-        use async_imap::imap_proto::StatusAttribute;
-        let mut count = None;
-        self.run("status", &format!("STATUS {} (MESSAGES)", quoted(name)), 0, |response| {
-            if let Response::MailboxData(MailboxDatum::Status { status, .. }) = response {
-                count = status.iter().find_map(|attribute| match attribute {
-                    StatusAttribute::Messages(messages) => Some(*messages),
-                    _ => None,
-                });
-            }
-        })
-        .await
-        .map(|answer| count.filter(|_| answer.ok))
     }
 
     /// Starts IDLE (RFC 2177). False: the server does not want to.

@@ -1,34 +1,29 @@
-//! The life of the source: connect, find the place, read what is new, wait, and again.
+//! One mailbox: where reading stands in it, what is due, and the walk through what is new.
 //!
 //! One batch is on its way to the commit while the next is fetched; the cursor moves only when the answer
-//! says that all of a batch is safe. What ends a connection and may pass is tried once more at once; what
-//! fails again, or before a mailbox is open, is a `Fault` for the service.
+//! says that all of a batch is safe. Holds no connection: `round` opens the mailbox and lends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::after::AfterActions;
-use super::connect;
-use super::connection::{Connection, Selected};
+use super::connection::{Connection, Selected, Standing};
 use super::cursor::{Cursor, Origin};
 use super::fetch;
-use super::idle::{self, Woken};
 use super::plan::{Next, Plan, Suspects};
 use super::settings::Settings;
 use crate::outcome::Reason;
-use crate::source::{Batch, Content, Envelope, Fault, Inlet, Position, Received, Settled};
+use crate::source::{Batch, Content, Envelope, Fault, Inlet, Position, Received, Settled, Start};
 
-/// A connection that lived this long, or took something in, is made anew at once when it breaks.
-const LASTING: Duration = Duration::from_secs(10);
 /// How long a command or a commit may go on after the source was told to stop.
-const GRACE: Duration = Duration::from_secs(5);
-/// Waiting after `try again`: from the first to the last, doubled each time.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// Waiting after `try again` and after a fault: from the first to the last, doubled each time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 /// So many connections in a row may end over a message before the server itself is taken for broken; one
@@ -38,24 +33,56 @@ const MOST_BARREN: u32 = 10;
 const BARREN_WAIT: Duration = Duration::from_millis(250);
 /// With more messages that can't be fetched than this, it is the server that is broken.
 const MOST_HOLES: usize = 1000;
+/// How long numbers that stay are believed if HIGHESTMODSEQ is among them: then the mailbox is listed all the same.
+const BELIEVED: Duration = Duration::from_secs(3600);
 
-/// Reads one mailbox until it is told to stop.
+/// What all mailboxes of a source have in common.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) settings: Arc<Settings>,
+    pub(super) inlet: Inlet,
+    pub(super) stop: CancellationToken,
+    /// When the source was made: the day of a first contact.
+    pub(super) started: Timestamp,
+}
+
+/// What is to be looked for in a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    Nothing,
+    /// New messages.
+    News,
+    /// The mailbox is opened anew, and messages that could not be had are tried again.
+    All,
+}
+
+/// A mailbox, and where reading stands in it.
 pub(super) struct Reader {
-    settings: Settings,
-    started: Timestamp,
-    inlet: Inlet,
-    stop: CancellationToken,
+    pub(super) name: String,
+    around: Around,
+    start: Start,
     /// What is committed; `None` before the first contact.
     cursor: Option<Cursor>,
     after: AfterActions,
     suspects: Suspects,
-    /// Whether the connection got as far as an open mailbox, and whether it was of use.
-    opened: bool,
-    progress: bool,
+    pub(super) due: Due,
+    /// Not looked at before, after something went wrong; and how long that is to be the next time.
+    not_before: Option<Instant>,
+    wait: Duration,
+    /// Why it could not be opened last.
+    pub(super) refusal: Option<Fault>,
+    /// The pattern that found it last, and whether the same did not find it since.
+    pub(super) found_by: Option<usize>,
+    pub(super) is_gone: bool,
+    selected: Option<(Selected, Instant)>,
+    /// The numbers before the last walk that came to its end, and when that was.
+    seen: Option<(Standing, Instant)>,
+    /// Whether something was taken, or a message was found out, since this was set to false.
+    pub(super) progress: bool,
     /// Connections in a row that ended over a message, with none taken in between.
     barren: u32,
     went_back: bool,
-    idle_works: bool,
+    is_known: bool,
 }
 
 /// A batch that waits for its commit.
@@ -74,130 +101,153 @@ enum Made {
 }
 
 /// How a walk through what is new ended.
-enum Walk {
+pub(super) enum Walk {
     Done,
     TryAgain,
     Stopped,
 }
 
 impl Reader {
-    pub(super) fn new(
-        settings: Settings,
-        started: Timestamp,
-        inlet: Inlet,
-        position: Option<&str>,
-        stop: CancellationToken,
-    ) -> Result<Self, Fault> {
+    /// A mailbox with the place that the ledger keeps for it; `start` decides if there is none.
+    pub(super) fn new(name: &str, around: &Around, start: Start, position: Option<&str>) -> Result<Self, Fault> {
         let cursor = position
             .map(|text| {
                 Cursor::from_json(text).ok_or_else(|| Fault {
                     reason: Reason::UnexpectedReply,
                     step: "position",
-                    detail: "the position that the ledger keeps for this mailbox can't be read".to_owned(),
+                    detail: format!("the position that the ledger keeps for the mailbox `{name}` can't be read"),
                 })
             })
             .transpose()?;
         Ok(Self {
-            after: AfterActions::new(settings.after.clone()),
-            settings,
-            started,
-            inlet,
-            stop,
+            name: name.to_owned(),
+            after: AfterActions::new(around.settings.after.clone()),
+            around: around.clone(),
+            start,
             cursor,
             suspects: Suspects::default(),
-            opened: false,
+            due: Due::All,
+            not_before: None,
+            wait: FIRST_WAIT,
+            refusal: None,
+            found_by: None,
+            is_gone: false,
+            selected: None,
+            seen: None,
             progress: false,
             barren: 0,
             went_back: false,
-            idle_works: true,
+            is_known: false,
         })
     }
 
-    pub(super) async fn run(mut self) -> Result<(), Fault> {
-        let mut trust = None;
-        let mut again = false;
-        loop {
-            let begun = Instant::now();
-            (self.opened, self.progress) = (false, false);
-            let fault = match self.connect_and_read(&mut trust, again).await {
-                Ok(()) => return Ok(()),
-                Err(fault) => fault,
-            };
-            let passing = matches!(
-                fault.reason,
-                Reason::ConnectionLost | Reason::Timeout | Reason::UnexpectedReply | Reason::TooLarge
-            );
-            if !passing || !self.opened || !(self.progress || begun.elapsed() >= LASTING) {
-                return Err(fault);
-            }
-            info!("connecting to the mail server again, because {fault}");
-            again = true;
-            if unless_stopped(&self.stop, Duration::ZERO, sleep(BARREN_WAIT * self.barren)).await.is_none() {
-                return Ok(());
-            }
+    /// When its turn is: now or later; `None` if nothing is due.
+    pub(super) fn turn(&self) -> Option<Instant> {
+        (self.due > Due::Nothing && !self.is_gone).then(|| self.not_before.unwrap_or_else(Instant::now))
+    }
+
+    /// Whether it can be opened for all we know, and is not left alone for now.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_gone && self.refusal.is_none() && self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Leaves it alone for a growing while, so that the other mailboxes have their turn.
+    pub(super) fn put_off(&mut self) {
+        self.not_before = Some(Instant::now() + self.wait);
+        self.wait = (self.wait * 2).min(LAST_WAIT);
+    }
+
+    /// How long to pause before the next connection, after one that ended over a message.
+    pub(super) fn pause(&self) -> Duration {
+        BARREN_WAIT * self.barren
+    }
+
+    /// Takes in what the server says of the mailbox while it is not open; `None`: it does not say.
+    pub(super) fn notice(&mut self, standing: Option<Standing>) {
+        let due = match standing {
+            Some(standing) if self.is_settled(&standing) => Due::Nothing,
+            // It could not be opened, and is still not there.
+            None if self.refusal.is_some() => Due::Nothing,
+            _ if self.seen.is_some_and(|(seen, _)| Some(seen) == standing) => Due::All,
+            _ => Due::News,
+        };
+        self.due = self.due.max(due);
+    }
+
+    /// Whether its numbers have to be asked for: without any from before it is opened anyway.
+    pub(super) fn is_to_be_asked_about(&self) -> bool {
+        !self.is_gone && self.due == Due::Nothing
+    }
+
+    /// The mailbox is open: it is looked at anew once that is `period` ago.
+    pub(super) fn look_again_after(&mut self, period: Duration) {
+        if self.selected.as_ref().is_none_or(|(_, at)| at.elapsed() >= period) {
+            self.due = Due::All;
         }
     }
 
-    async fn connect_and_read(&mut self, trust: &mut Option<TlsConnector>, again: bool) -> Result<(), Fault> {
-        let stop = self.stop.clone();
-        let opening = async {
-            let mut connection = connect::open(&self.settings, trust).await?;
-            let selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
-            Ok((connection, selected))
+    // Numbers that stay may still be wrong, so they are not believed for ever; and of a hole they say nothing.
+    fn is_settled(&self, now: &Standing) -> bool {
+        let believed = if now.modseq.is_some() { BELIEVED } else { self.around.settings.period(true) };
+        let without_holes = self.cursor.as_ref().is_some_and(|cursor| cursor.holes.is_empty());
+        without_holes && self.seen.is_some_and(|(seen, at)| seen == *now && at.elapsed() < believed)
+    }
+
+    /// Opens the mailbox. The fault within is this mailbox's alone.
+    pub(super) async fn open(&mut self, connection: &mut Connection) -> Result<Result<(), Fault>, Fault> {
+        let selected = match connection.select(&self.name, self.after.read_only()).await? {
+            Ok(selected) => selected,
+            Err(fault) => {
+                self.refusal = Some(fault.clone());
+                self.due = Due::Nothing;
+                return Ok(Err(fault));
+            }
         };
-        let Some(opened) = unless_stopped(&stop, Duration::ZERO, opening).await else { return Ok(()) };
-        let (mut connection, mut selected) = opened?;
-        self.opened = true;
         self.find_place(&selected).await?;
-        info!(
+        let sentence = format!(
             "reads the mailbox `{}` at {}: {} messages, the next UID is {}; the server offers {}",
-            self.settings.mailbox,
-            self.settings.host,
+            self.name,
+            self.around.settings.host,
             selected.exists,
             selected.uid_next,
             connection.capabilities().of_interest()
         );
-        // A message that can't be had may have ended the connection before: not as the first thing again.
-        let mut with_holes = !again;
-        let mut wait = FIRST_WAIT;
-        loop {
-            match self.walk(&mut connection, &selected, with_holes).await? {
-                Walk::Done => wait = FIRST_WAIT,
-                Walk::Stopped => {
-                    connection.logout().await;
-                    return Ok(());
-                }
-                Walk::TryAgain => {
-                    if unless_stopped(&stop, Duration::ZERO, sleep(wait)).await.is_none() {
-                        connection.logout().await;
-                        return Ok(());
-                    }
-                    wait = (wait * 2).min(LAST_WAIT);
-                    continue;
-                }
-            }
-            match idle::wait(&mut connection, &self.settings, &mut self.idle_works, &stop).await? {
-                Woken::News => with_holes = false,
-                Woken::Due => {
-                    // Not NOOP: the numbers are to come from the mailbox, not from what the server remembers.
-                    selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
-                    self.find_place(&selected).await?;
-                    with_holes = true;
-                }
-                Woken::Stopped => {
-                    connection.logout().await;
-                    return Ok(());
-                }
-            }
+        if self.refusal.take().is_some() || !std::mem::replace(&mut self.is_known, true) {
+            info!("{sentence}");
+        } else {
+            debug!("{sentence}");
         }
+        self.selected = Some((selected, Instant::now()));
+        Ok(Ok(()))
+    }
+
+    /// Reads what is due in the open mailbox. `is_fresh`: it was opened for this.
+    pub(super) async fn read(&mut self, connection: &mut Connection, is_fresh: bool) -> Result<Walk, Fault> {
+        let Some((selected, _)) = self.selected.clone() else { return Ok(Walk::Done) };
+        let standing = selected.standing();
+        if is_fresh && self.is_settled(&standing) {
+            self.due = Due::Nothing;
+            return Ok(Walk::Done);
+        }
+        let walk = self.walk(connection, &selected, self.due == Due::All).await?;
+        match walk {
+            Walk::Done => {
+                self.due = Due::Nothing;
+                (self.not_before, self.wait) = (None, FIRST_WAIT);
+                self.seen = Some((standing, Instant::now()));
+            }
+            Walk::TryAgain => self.put_off(),
+            Walk::Stopped => {}
+        }
+        Ok(walk)
     }
 
     /// Compares the mailbox with where we were. A place that is new is committed before anything is read,
     /// so that what arrives while we are down is not taken for old.
     async fn find_place(&mut self, selected: &Selected) -> Result<(), Fault> {
         self.after.opened(selected);
-        let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.settings.start, self.started);
-        let name = &self.settings.mailbox;
+        let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.start, self.around.started);
+        let name = &self.name;
         match origin {
             Origin::Kept => return Ok(()),
             Origin::First => {}
@@ -215,17 +265,18 @@ impl Reader {
         }
         self.after.clear();
         self.suspects.clear();
+        self.seen = None;
         self.commit_alone(cursor).await
     }
 
     async fn commit_alone(&mut self, cursor: Cursor) -> Result<(), Fault> {
-        self.inlet.commit_position(self.position(&cursor)).await?;
+        self.around.inlet.commit_position(self.position(&cursor)).await?;
         self.cursor = Some(cursor);
         Ok(())
     }
 
     fn position(&self, cursor: &Cursor) -> Position {
-        Position { key: self.settings.mailbox.clone(), value: cursor.to_json() }
+        Position { key: self.name.clone(), value: cursor.to_json() }
     }
 
     /// Reads all that is new, a batch in the commit and a batch in the making.
@@ -233,8 +284,8 @@ impl Reader {
         let Some(cursor) = self.cursor.clone() else { return Ok(Walk::Done) };
         // What is told from here on may not be in the listing; what was told before is.
         connection.news();
-        let stop = self.stop.clone();
-        let mut plan = Plan::new(cursor, selected.uid_next, holes, self.settings.max_bytes);
+        let stop = self.around.stop.clone();
+        let mut plan = Plan::new(cursor, selected.uid_next, holes, self.around.settings.max_bytes);
         let mut in_flight: Option<InFlight> = None;
         loop {
             let settling = async {
@@ -275,7 +326,7 @@ impl Reader {
 
     fn send_off(&self, items: Vec<Received>, mails: Vec<(u32, bool)>, cursor: Cursor) -> InFlight {
         let batch = Batch { items, position: Some(self.position(&cursor)) };
-        let inlet = self.inlet.clone();
+        let inlet = self.around.inlet.clone();
         InFlight { mails, cursor, settled: Box::pin(async move { inlet.hand_over(batch).await }) }
     }
 
@@ -287,7 +338,7 @@ impl Reader {
         });
         let why = if answers.len() == mails.len().max(1) { unsafe_one } else { Some("no answer from intake") };
         if let Some(why) = why {
-            if !self.stop.is_cancelled() {
+            if !self.around.stop.is_cancelled() {
                 warn!("{} messages are not in the ledger yet and are read again: {why}", mails.len());
             }
             return false;
@@ -306,7 +357,7 @@ impl Reader {
     async fn make(&mut self, connection: &mut Connection, plan: &mut Plan) -> Result<Made, Fault> {
         self.after.act(connection).await?;
         loop {
-            if self.stop.is_cancelled() {
+            if self.around.stop.is_cancelled() {
                 return Ok(Made::Stopped);
             }
             let batch = plan.take(&self.suspects);
@@ -344,7 +395,7 @@ impl Reader {
                     continue;
                 }
                 Next::Fetch(one) => match bodies.got.get(&one.uid) {
-                    Some(bytes) if bytes.len() as u64 > self.settings.max_bytes => {
+                    Some(bytes) if bytes.len() as u64 > self.around.settings.max_bytes => {
                         (one, Content::TooLarge(bytes.len() as u64))
                     }
                     Some(bytes) => (one, Content::Mail(bytes.clone())),
@@ -361,7 +412,7 @@ impl Reader {
             plan.cursor.pass(one.uid);
             mails.push((one.uid, matches!(content, Content::TooLarge(_))));
             items.push(Received {
-                input: format!("{}/{}/{}", self.settings.mailbox, plan.cursor.uidvalidity, one.uid),
+                input: format!("{}/{}/{}", self.name, plan.cursor.uidvalidity, one.uid),
                 content,
                 envelope: Envelope::default(),
                 received_at: one.received_at,
@@ -369,17 +420,92 @@ impl Reader {
         }
         if plan.cursor.holes.len() > MOST_HOLES {
             let detail = format!("the server does not give {} of the messages that it lists", plan.cursor.holes.len());
-            return Err(Fault { reason: Reason::Unavailable, step: "fetch", detail });
+            return Err(Fault { reason: Reason::UnexpectedReply, step: "fetch", detail });
         }
         Ok(Made::Batch { items, mails })
     }
 }
 
 /// Runs to the end, unless `stop` comes and the time after it is over.
-async fn unless_stopped<T>(stop: &CancellationToken, grace: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    grace: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),
         () = async { stop.cancelled().await; sleep(grace).await } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn reader(holes: &str) -> Reader {
+        let text = "host = 'localhost'\nuser = 'u'\npassword = 'p'\npoll_seconds = 60";
+        let around = Around {
+            settings: Arc::new(toml::from_str(text).expect("settings")),
+            inlet: Inlet::new("inbox", mpsc::channel(1).0),
+            stop: CancellationToken::new(),
+            started: Timestamp::UNIX_EPOCH,
+        };
+        let place = format!(r#"{{"uidvalidity":7,"next_uid":9,"holes":{holes}}}"#);
+        let reader = Reader::new("INBOX", &around, Start::Now, Some(&place)).expect("a reader");
+        Reader { due: Due::Nothing, ..reader }
+    }
+
+    fn standing(modseq: Option<u64>) -> Standing {
+        Standing { uidvalidity: 7, uid_next: 9, exists: 3, modseq }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn numbers_that_stay_are_believed_for_a_while_and_longer_with_a_modseq() {
+        for (modseq, believed) in [(None, 300), (Some(5), 3600)] {
+            let mut reader = reader("[]");
+            reader.seen = Some((standing(modseq), Instant::now()));
+            tokio::time::advance(Duration::from_secs(believed - 1)).await;
+            reader.notice(Some(standing(modseq)));
+            assert_eq!(reader.due, Due::Nothing, "{modseq:?}");
+            tokio::time::advance(Duration::from_secs(2)).await;
+            reader.notice(Some(standing(modseq)));
+            assert_eq!(reader.due, Due::All, "{modseq:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_other_number_is_news_and_holes_are_always_due() {
+        for changed in [
+            Standing { uid_next: 10, ..standing(Some(5)) },
+            Standing { uidvalidity: 8, ..standing(Some(5)) },
+            Standing { exists: 2, ..standing(Some(5)) },
+            standing(Some(4)),
+            standing(None),
+        ] {
+            let mut reader = reader("[]");
+            reader.seen = Some((standing(Some(5)), Instant::now()));
+            reader.notice(Some(changed));
+            assert_eq!(reader.due, Due::News, "{changed:?}");
+        }
+        let mut reader = reader("[3]");
+        reader.seen = Some((standing(Some(5)), Instant::now()));
+        reader.notice(Some(standing(Some(5))));
+        assert_eq!(reader.due, Due::All);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mailbox_that_is_put_off_waits_longer_each_time() {
+        let mut reader = reader("[]");
+        reader.due = Due::News;
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            reader.put_off();
+            assert_eq!(reader.turn(), Some(Instant::now() + Duration::from_secs(wait)));
+            assert!(!reader.is_usable());
+        }
+        tokio::time::advance(LAST_WAIT).await;
+        assert!(reader.is_usable());
     }
 }

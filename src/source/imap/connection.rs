@@ -78,23 +78,6 @@ pub(super) struct Selected {
     pub(super) modseq: Option<u64>,
 }
 
-/// A mailbox in numbers, as SELECT and STATUS tell them. As long as they stay, no message has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) uidvalidity: u32,
-    pub(super) uid_next: u32,
-    pub(super) exists: u32,
-    pub(super) modseq: Option<u64>,
-}
-
-impl Selected {
-    /// Its numbers.
-    pub(super) fn standing(&self) -> Standing {
-        let Self { uidvalidity, uid_next, exists, modseq, .. } = *self;
-        Standing { uidvalidity, uid_next, exists, modseq }
-    }
-}
-
 /// What a server says it can do, in upper case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Capabilities(BTreeSet<String>);

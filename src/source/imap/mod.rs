@@ -17,6 +17,7 @@ mod reader;
 mod round;
 mod settings;
 mod survey;
+mod turn;
 mod wire;
 
 use std::collections::BTreeMap;

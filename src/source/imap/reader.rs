@@ -13,19 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::after::AfterActions;
-use super::connection::{Connection, Selected, Standing};
+use super::connection::{Connection, Selected};
 use super::cursor::{Cursor, Origin};
 use super::fetch;
 use super::plan::{Next, Plan, Suspects};
 use super::settings::Settings;
+use super::survey::Standing;
+use super::turn::{Due, Turn};
 use crate::outcome::Reason;
 use crate::source::{Batch, Content, Envelope, Fault, Inlet, Position, Received, Settled, Start};
 
 /// How long a command or a commit may go on after the source was told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
-/// Waiting after `try again` and after a fault: from the first to the last, doubled each time.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(60);
 /// So many connections in a row may end over a message before the server itself is taken for broken; one
 /// message that always ends them takes four.
 const MOST_BARREN: u32 = 10;
@@ -33,9 +32,6 @@ const MOST_BARREN: u32 = 10;
 const BARREN_WAIT: Duration = Duration::from_millis(250);
 /// With more messages that can't be fetched than this, it is the server that is broken.
 const MOST_HOLES: usize = 1000;
-/// How long numbers that stay are believed if HIGHESTMODSEQ is among them: then the mailbox is listed all the same.
-const BELIEVED: Duration = Duration::from_secs(3600);
-
 /// What all mailboxes of a source have in common.
 #[derive(Clone)]
 pub(super) struct Around {
@@ -44,16 +40,6 @@ pub(super) struct Around {
     pub(super) stop: CancellationToken,
     /// When the source was made: the day of a first contact.
     pub(super) started: Timestamp,
-}
-
-/// What is to be looked for in a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    Nothing,
-    /// New messages.
-    News,
-    /// The mailbox is opened anew, and messages that could not be had are tried again.
-    All,
 }
 
 /// A mailbox, and where reading stands in it.
@@ -65,18 +51,13 @@ pub(super) struct Reader {
     cursor: Option<Cursor>,
     after: AfterActions,
     suspects: Suspects,
-    pub(super) due: Due,
-    /// Not looked at before, after something went wrong; and how long that is to be the next time.
-    not_before: Option<Instant>,
-    wait: Duration,
+    pub(super) turn: Turn,
     /// Why it could not be opened last.
     pub(super) refusal: Option<Fault>,
     /// The pattern that found it last, and whether the same did not find it since.
     pub(super) found_by: Option<usize>,
     pub(super) is_gone: bool,
     selected: Option<(Selected, Instant)>,
-    /// The numbers before the last walk that came to its end, and when that was.
-    seen: Option<(Standing, Instant)>,
     /// Whether something was taken, or a message was found out, since this was set to false.
     pub(super) progress: bool,
     /// Connections in a row that ended over a message, with none taken in between.
@@ -126,14 +107,11 @@ impl Reader {
             start,
             cursor,
             suspects: Suspects::default(),
-            due: Due::All,
-            not_before: None,
-            wait: FIRST_WAIT,
+            turn: Turn::new(around.settings.period(true)),
             refusal: None,
             found_by: None,
             is_gone: false,
             selected: None,
-            seen: None,
             progress: false,
             barren: 0,
             went_back: false,
@@ -143,18 +121,12 @@ impl Reader {
 
     /// When its turn is: now or later; `None` if nothing is due.
     pub(super) fn turn(&self) -> Option<Instant> {
-        (self.due > Due::Nothing && !self.is_gone).then(|| self.not_before.unwrap_or_else(Instant::now))
+        self.turn.at(Instant::now()).filter(|_| !self.is_gone)
     }
 
-    /// Whether it can be opened for all we know, and is not left alone for now.
+    /// Whether it can be opened for all we know, and has not to wait.
     pub(super) fn is_usable(&self) -> bool {
-        !self.is_gone && self.refusal.is_none() && self.not_before.is_none_or(|at| at <= Instant::now())
-    }
-
-    /// Leaves it alone for a growing while, so that the other mailboxes have their turn.
-    pub(super) fn put_off(&mut self) {
-        self.not_before = Some(Instant::now() + self.wait);
-        self.wait = (self.wait * 2).min(LAST_WAIT);
+        !self.is_gone && self.refusal.is_none() && !self.turn.is_put_off(Instant::now())
     }
 
     /// How long to pause before the next connection, after one that ended over a message.
@@ -164,33 +136,31 @@ impl Reader {
 
     /// Takes in what the server says of the mailbox while it is not open; `None`: it does not say.
     pub(super) fn notice(&mut self, standing: Option<Standing>) {
-        let due = match standing {
+        self.turn.claim(match standing {
             Some(standing) if self.is_settled(&standing) => Due::Nothing,
             // It could not be opened, and is still not there.
             None if self.refusal.is_some() => Due::Nothing,
-            _ if self.seen.is_some_and(|(seen, _)| Some(seen) == standing) => Due::All,
+            Some(standing) if self.turn.has_seen(&standing) => Due::All,
             _ => Due::News,
-        };
-        self.due = self.due.max(due);
+        });
     }
 
     /// Whether its numbers have to be asked for: without any from before it is opened anyway.
     pub(super) fn is_to_be_asked_about(&self) -> bool {
-        !self.is_gone && self.due == Due::Nothing
+        !self.is_gone && self.turn.due == Due::Nothing
     }
 
     /// The mailbox is open: it is looked at anew once that is `period` ago.
     pub(super) fn look_again_after(&mut self, period: Duration) {
         if self.selected.as_ref().is_none_or(|(_, at)| at.elapsed() >= period) {
-            self.due = Due::All;
+            self.turn.claim(Due::All);
         }
     }
 
-    // Numbers that stay may still be wrong, so they are not believed for ever; and of a hole they say nothing.
-    fn is_settled(&self, now: &Standing) -> bool {
-        let believed = if now.modseq.is_some() { BELIEVED } else { self.around.settings.period(true) };
+    // Of a hole the numbers say nothing: whether it is to be had may change without them.
+    fn is_settled(&self, standing: &Standing) -> bool {
         let without_holes = self.cursor.as_ref().is_some_and(|cursor| cursor.holes.is_empty());
-        without_holes && self.seen.is_some_and(|(seen, at)| seen == *now && at.elapsed() < believed)
+        without_holes && self.turn.is_settled(standing, Instant::now())
     }
 
     /// Opens the mailbox. The fault within is this mailbox's alone.
@@ -199,7 +169,7 @@ impl Reader {
             Ok(selected) => selected,
             Err(fault) => {
                 self.refusal = Some(fault.clone());
-                self.due = Due::Nothing;
+                self.turn.due = Due::Nothing;
                 return Ok(Err(fault));
             }
         };
@@ -226,17 +196,13 @@ impl Reader {
         let Some((selected, _)) = self.selected.clone() else { return Ok(Walk::Done) };
         let standing = selected.standing();
         if is_fresh && self.is_settled(&standing) {
-            self.due = Due::Nothing;
+            self.turn.due = Due::Nothing;
             return Ok(Walk::Done);
         }
-        let walk = self.walk(connection, &selected, self.due == Due::All).await?;
+        let walk = self.walk(connection, &selected, self.turn.due == Due::All).await?;
         match walk {
-            Walk::Done => {
-                self.due = Due::Nothing;
-                (self.not_before, self.wait) = (None, FIRST_WAIT);
-                self.seen = Some((standing, Instant::now()));
-            }
-            Walk::TryAgain => self.put_off(),
+            Walk::Done => self.turn.done(standing, Instant::now()),
+            Walk::TryAgain => self.turn.put_off(Instant::now()),
             Walk::Stopped => {}
         }
         Ok(walk)
@@ -265,7 +231,7 @@ impl Reader {
         }
         self.after.clear();
         self.suspects.clear();
-        self.seen = None;
+        self.turn.forget();
         self.commit_alone(cursor).await
     }
 
@@ -436,76 +402,5 @@ pub(super) async fn unless_stopped<T>(
         biased;
         done = work => Some(done),
         () = async { stop.cancelled().await; sleep(grace).await } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    fn reader(holes: &str) -> Reader {
-        let text = "host = 'localhost'\nuser = 'u'\npassword = 'p'\npoll_seconds = 60";
-        let around = Around {
-            settings: Arc::new(toml::from_str(text).expect("settings")),
-            inlet: Inlet::new("inbox", mpsc::channel(1).0),
-            stop: CancellationToken::new(),
-            started: Timestamp::UNIX_EPOCH,
-        };
-        let place = format!(r#"{{"uidvalidity":7,"next_uid":9,"holes":{holes}}}"#);
-        let reader = Reader::new("INBOX", &around, Start::Now, Some(&place)).expect("a reader");
-        Reader { due: Due::Nothing, ..reader }
-    }
-
-    fn standing(modseq: Option<u64>) -> Standing {
-        Standing { uidvalidity: 7, uid_next: 9, exists: 3, modseq }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn numbers_that_stay_are_believed_for_a_while_and_longer_with_a_modseq() {
-        for (modseq, believed) in [(None, 300), (Some(5), 3600)] {
-            let mut reader = reader("[]");
-            reader.seen = Some((standing(modseq), Instant::now()));
-            tokio::time::advance(Duration::from_secs(believed - 1)).await;
-            reader.notice(Some(standing(modseq)));
-            assert_eq!(reader.due, Due::Nothing, "{modseq:?}");
-            tokio::time::advance(Duration::from_secs(2)).await;
-            reader.notice(Some(standing(modseq)));
-            assert_eq!(reader.due, Due::All, "{modseq:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn any_other_number_is_news_and_holes_are_always_due() {
-        for changed in [
-            Standing { uid_next: 10, ..standing(Some(5)) },
-            Standing { uidvalidity: 8, ..standing(Some(5)) },
-            Standing { exists: 2, ..standing(Some(5)) },
-            standing(Some(4)),
-            standing(None),
-        ] {
-            let mut reader = reader("[]");
-            reader.seen = Some((standing(Some(5)), Instant::now()));
-            reader.notice(Some(changed));
-            assert_eq!(reader.due, Due::News, "{changed:?}");
-        }
-        let mut reader = reader("[3]");
-        reader.seen = Some((standing(Some(5)), Instant::now()));
-        reader.notice(Some(standing(Some(5))));
-        assert_eq!(reader.due, Due::All);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_mailbox_that_is_put_off_waits_longer_each_time() {
-        let mut reader = reader("[]");
-        reader.due = Due::News;
-        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
-            reader.put_off();
-            assert_eq!(reader.turn(), Some(Instant::now() + Duration::from_secs(wait)));
-            assert!(!reader.is_usable());
-        }
-        tokio::time::advance(LAST_WAIT).await;
-        assert!(reader.is_usable());
     }
 }

@@ -21,8 +21,9 @@ use super::connect;
 use super::connection::Connection;
 use super::idle::{self, Woken};
 use super::mailbox::same;
-use super::reader::{Around, Due, Reader, Walk, unless_stopped};
+use super::reader::{Around, Reader, Walk, unless_stopped};
 use super::survey;
+use super::turn::Due;
 use crate::outcome::Reason;
 use crate::source::{Fault, Position, Start};
 
@@ -115,7 +116,7 @@ impl Round {
         let Some(busy) = self.busy else { return false };
         let others = self.readers.iter().enumerate().any(|(i, reader)| i != busy && reader.is_usable());
         if others && let Some(reader) = self.readers.get_mut(busy) {
-            reader.put_off();
+            reader.turn.put_off(Instant::now());
         }
         others
     }
@@ -155,7 +156,7 @@ impl Round {
             match idle::wait(&mut connection, told, period, &stop).await? {
                 Woken::News => {
                     let open = self.open.and_then(|open| self.readers.get_mut(open));
-                    open.into_iter().for_each(|reader| reader.due = reader.due.max(Due::News));
+                    open.into_iter().for_each(|reader| reader.turn.claim(Due::News));
                 }
                 Woken::Elsewhere => next_look = Instant::now(),
                 Woken::Due => {}
@@ -257,7 +258,7 @@ impl Round {
             let Some(reader) = self.readers.get_mut(known) else { continue };
             reader.is_gone = false;
             reader.found_by = reader.found_by.map(|_| number);
-            if self.open != Some(known) && one.standing.is_some() && reader.due == Due::Nothing {
+            if self.open != Some(known) && one.standing.is_some() && reader.turn.due == Due::Nothing {
                 reader.notice(one.standing);
                 told.insert(known);
             }
@@ -304,9 +305,9 @@ impl Round {
         if !has_turn && !in_any_case {
             return Ok(true);
         }
-        reader.due = reader.due.min(most);
+        reader.turn.due = reader.turn.due.min(most);
         self.busy = Some(number);
-        let is_fresh = self.open != Some(number) || reader.due == Due::All;
+        let is_fresh = self.open != Some(number) || reader.turn.due == Due::All;
         if is_fresh {
             self.open = None;
             let was_fine = reader.refusal.is_none();

@@ -7,7 +7,7 @@
 use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response, StatusAttribute};
 use tracing::debug;
 
-use super::connection::{Capabilities, Connection, Standing};
+use super::connection::{Capabilities, Connection, Selected};
 use super::mailbox::{plain, quoted, same};
 use crate::source::Fault;
 
@@ -19,6 +19,23 @@ pub(super) const MOST: usize = 1000;
 
 /// The longest NOTIFY command; servers bear 8192 bytes.
 const LONGEST: usize = 8000;
+
+/// A mailbox in numbers, as SELECT and STATUS tell them. As long as they stay, no message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) uidvalidity: u32,
+    pub(super) uid_next: u32,
+    pub(super) exists: u32,
+    pub(super) modseq: Option<u64>,
+}
+
+impl Selected {
+    /// Its numbers.
+    pub(super) fn standing(&self) -> Standing {
+        let Self { uidvalidity, uid_next, exists, modseq, .. } = *self;
+        Standing { uidvalidity, uid_next, exists, modseq }
+    }
+}
 
 /// A mailbox that a pattern names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The live tests: real servers that nobody here wrote. `tests/run` starts them; `cargo test --test live` does
 //! too, and leaves them running.
 
+mod mailboxes;
 mod mails;
 mod senders;
 mod servers;

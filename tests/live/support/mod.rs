@@ -5,6 +5,7 @@
 
 pub(crate) mod mailbox;
 pub(crate) mod program;
+pub(crate) mod relay;
 pub(crate) mod servers;
 pub(crate) mod tickets;
 

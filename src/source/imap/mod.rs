@@ -86,7 +86,7 @@ async fn look(settings: &Settings) -> Result<String, Fault> {
             step: survey::STEP,
             detail: format!("the server does not list `{}`: {text}", entry.text),
         })?;
-        let found: Vec<_> = found.iter().filter(|one| !settings.is_target(&one.name)).collect();
+        let found: Vec<_> = found.iter().filter(|one| !one.is_at_target(settings)).collect();
         sentence.push_str(&format!("; `{}` finds {}", entry.text, counted(found.len(), "mailbox", "es")));
         for (number, one) in found.iter().take(NAMED).enumerate() {
             let standing = match one.standing {

@@ -145,22 +145,22 @@ impl Round {
                 break;
             }
             if is_due {
-                let period = self.around.settings.period(self.is_alone() && self.idles(&connection));
-                next_look = Instant::now() + period;
+                next_look = Instant::now() + self.period(&connection);
             }
             most = Due::All;
             let turn = self.readers.iter().filter_map(Reader::turn).min();
             let until = turn.map_or(next_look, |turn| turn.min(next_look));
-            let told = self.idles(&connection) && self.open.is_some();
             let period = until.saturating_duration_since(Instant::now());
+            if period.is_zero() {
+                continue;
+            }
+            let told = self.idles(&connection) && self.open.is_some();
             match idle::wait(&mut connection, told, period, &stop).await? {
-                Woken::News => {
-                    let open = self.open.and_then(|open| self.readers.get_mut(open));
-                    open.into_iter().for_each(|reader| reader.turn.claim(Due::News));
-                }
+                Woken::News => self.claim_open(Due::News),
                 Woken::Elsewhere => next_look = Instant::now(),
                 Woken::Due => {}
                 Woken::Ended => {
+                    self.claim_open(Due::All);
                     unless_stopped(&stop, Duration::ZERO, sleep(ENDED_WAIT)).await;
                     next_look = Instant::now();
                 }
@@ -168,7 +168,7 @@ impl Round {
                     self.idle_works = false;
                     let seconds = self.around.settings.poll_seconds;
                     warn!("the mail server offers IDLE but refuses it; the mailbox is looked at every {seconds} s");
-                    next_look = next_look.min(Instant::now() + self.around.settings.period(false));
+                    next_look = next_look.min(Instant::now() + self.period(&connection));
                 }
                 Woken::Stopped => break,
             }
@@ -179,6 +179,22 @@ impl Round {
 
     fn idles(&self, connection: &Connection) -> bool {
         self.around.settings.idle && self.idle_works && connection.capabilities().has("IDLE")
+    }
+
+    /// The time between two looks: that of the open mailbox, unless others have to be asked about.
+    fn period(&self, connection: &Connection) -> Duration {
+        let (asked, told) = (self.around.settings.period(false), self.around.settings.period(true));
+        match (self.idles(connection), self.is_alone()) {
+            (true, true) => told,
+            (true, false) => asked.min(told),
+            (false, _) => asked,
+        }
+    }
+
+    fn claim_open(&mut self, due: Due) {
+        if let Some(reader) = self.open.and_then(|open| self.readers.get_mut(open)) {
+            reader.turn.claim(due);
+        }
     }
 
     /// Looks which mailboxes there are, and which of them may have news.
@@ -247,7 +263,7 @@ impl Round {
         for reader in self.readers.iter_mut().filter(|reader| reader.found_by == Some(number)) {
             reader.is_gone = true;
         }
-        for one in found.into_iter().filter(|one| !self.around.settings.is_target(&one.name)) {
+        for one in found.into_iter().filter(|one| !one.is_at_target(&self.around.settings)) {
             let Some(known) = self.readers.iter().position(|reader| same(&reader.name, &one.name)) else {
                 let place = self.places.get(&one.name).map(String::as_str);
                 let mut reader = Reader::new(&one.name, &self.around, start, place)?;
@@ -323,6 +339,10 @@ impl Round {
             (self.open, self.opened) = (Some(number), true);
         }
         let walk = reader.read(connection, is_fresh).await?;
+        // What came meanwhile may not have been listed; once another is open, nobody tells of it.
+        if matches!(walk, Walk::Done) && connection.news() {
+            reader.turn.claim(Due::News);
+        }
         self.busy = None;
         Ok(!matches!(walk, Walk::Stopped))
     }

@@ -44,9 +44,10 @@ pub struct Settings {
     pub mailbox: Option<String>,
     /// Several mailboxes instead of one, each with a place of its own, read over one connection:
     /// `["INBOX", "Sessions/*"]`. In a name `*` stands for anything, `%` for one level of the hierarchy; a mailbox
-    /// that appears later is read as well. A pattern takes neither the mailbox that `after` moves to, nor those that the
-    /// server marks as sent, drafts, junk, trash or a view of all: they are read if named. The first one is watched
-    /// with IDLE; the others are looked at every `poll_seconds`, and at once where the server offers NOTIFY.
+    /// that appears later is read as well. A pattern takes neither the mailbox that `after` moves to and what is below
+    /// it, nor those that the server marks as sent, drafts, junk, trash or a view of all: they are read if named. The
+    /// first one is watched with IDLE; the others are looked at every `poll_seconds`, and at once where the server
+    /// offers NOTIFY.
     #[serde(default)]
     pub mailboxes: Option<Vec<String>>,
     /// What is read of the mail that is there on first contact: `"now"` (none of it), `"all"`, or what was
@@ -62,8 +63,8 @@ pub struct Settings {
     /// Whether the server is asked to tell of new mail at once (IDLE), if it can. Default: `true`.
     #[serde(default = "yes")]
     pub idle: bool,
-    /// Seconds between two looks at the mailbox without IDLE. With IDLE the mailbox is looked at all the same,
-    /// every fifth time of this, at least every 300 s. Default: 60.
+    /// Seconds between two looks at a mailbox without IDLE. With IDLE it is looked at all the same, every fifth time
+    /// of this, at least every 300 s. Default: 60.
     #[serde(default = "sixty")]
     pub poll_seconds: u32,
     /// Seconds without a byte from the server after which a command is given up and the connection made
@@ -165,7 +166,7 @@ impl Settings {
         if let After::MoveTo(folder) = &self.after {
             if folder.is_empty() {
                 fault("after.move_to", "`move_to` names no mailbox", "write its name, such as `Processed`");
-            } else if self.entries().iter().any(|entry| !entry.is_pattern && self.is_target(entry.text)) {
+            } else if self.entries().iter().any(|entry| !entry.is_pattern && mailbox::same(entry.text, folder)) {
                 fault("after.move_to", "`move_to` is a mailbox that is read", "name another one");
             }
         }
@@ -188,11 +189,6 @@ impl Settings {
             Some(several) => several.iter().map(|text| Entry { text, is_pattern: text.contains(['*', '%']) }).collect(),
             None => vec![Entry { text: self.mailbox.as_deref().unwrap_or("INBOX"), is_pattern: false }],
         }
-    }
-
-    /// Whether mails are moved to this mailbox after reading.
-    pub(super) fn is_target(&self, name: &str) -> bool {
-        matches!(&self.after, After::MoveTo(folder) if mailbox::same(folder, name))
     }
 
     /// The port, said or usual.

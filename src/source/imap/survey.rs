@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::connection::{Capabilities, Connection, Selected};
 use super::mailbox::{plain, quoted, same};
+use super::settings::{After, Settings};
 use crate::source::Fault;
 
 /// The step of these commands: a STATUS at another step was not asked for.
@@ -41,8 +42,19 @@ impl Selected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) name: String,
+    /// What separates the levels of its name.
+    delimiter: Option<String>,
     /// Its numbers, if they came along.
     pub(super) standing: Option<Standing>,
+}
+
+impl Found {
+    /// Whether it is where mails are moved to after reading, or below: then a pattern does not take it.
+    pub(super) fn is_at_target(&self, settings: &Settings) -> bool {
+        let After::MoveTo(target) = &settings.after else { return false };
+        let below = |rest: &str| self.delimiter.as_ref().is_some_and(|between| rest.starts_with(between.as_str()));
+        same(&self.name, target) || self.name.strip_prefix(target.as_str()).is_some_and(below)
+    }
 }
 
 fn wanted(capabilities: &Capabilities) -> &'static str {
@@ -94,7 +106,9 @@ pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<R
             if found.len() < MOST && is_for_patterns(&one.name_attributes) =>
         {
             match plain(&one.name) {
-                Some(name) => found.push(Found { name, standing: None }),
+                Some(name) => {
+                    found.push(Found { name, delimiter: one.delimiter.as_deref().map(str::to_owned), standing: None })
+                }
                 None => debug!("the mail server lists a mailbox whose name is not in modified UTF-7; it is left out"),
             }
         }
@@ -156,6 +170,17 @@ mod tests {
         let none = [Messages(3), UidNext(9), UidValidity(7), HighestModSeq(0)];
         assert_eq!(standing(&none), Some(Standing { modseq: None, ..expected }));
         assert_eq!(standing(&all[..2]), None);
+    }
+
+    #[test]
+    fn what_is_below_the_mailbox_that_mails_are_moved_to_is_left_alone_too() {
+        let text = "host = 'h'\nuser = 'u'\npassword = 'p'\nafter = { move_to = 'Done' }";
+        let settings: Settings = toml::from_str(text).expect("settings");
+        let at_target = |name: &str, delimiter: Option<&str>| {
+            Found { name: name.into(), delimiter: delimiter.map(str::to_owned), standing: None }.is_at_target(&settings)
+        };
+        assert!(at_target("Done", Some("/")) && at_target("Done/2026", Some("/")) && at_target("Done.2026", Some(".")));
+        assert!(!at_target("Done.2026", Some("/")) && !at_target("Done2", Some("/")) && !at_target("Done/2026", None));
     }
 
     #[test]

@@ -200,6 +200,27 @@ async fn a_message_that_was_not_to_be_had_is_tried_again_whatever_the_numbers_sa
 }
 
 #[tokio::test]
+async fn a_server_that_offers_more_than_it_knows_is_read_without_it() {
+    join_all(["(CONDSTORE)", "HIGHESTMODSEQ", "RETURN", "NOTIFY"].map(async |unknown| {
+        let server = Server::start().await;
+        server.state().capabilities.push_str(" CONDSTORE LIST-STATUS NOTIFY");
+        server.state().modseq_told = Modseq::True;
+        server.state().unknown = Some(unknown);
+        server.deliver("a", OLD);
+        server.deliver_to("Sessions/A", "b", OLD);
+        let settings = "start = 'all'\nmailboxes = ['INBOX', 'Sessions/%']\npoll_seconds = 1";
+        let mut places = Places::new();
+        let mut bridge = Bridge::start_at(&server, settings, Places::new());
+        assert_eq!(take(&mut bridge, &mut places, 2).await, ["INBOX/7/1 a", "Sessions/A/7/1 b"]);
+        server.deliver_to("Sessions/A", "c", NEW);
+        assert_eq!(take(&mut bridge, &mut places, 1).await, ["Sessions/A/7/2 c"]);
+        bridge.stop().await;
+        assert_eq!(server.state().connections, 1, "{unknown}");
+    }))
+    .await;
+}
+
+#[tokio::test]
 async fn a_check_names_every_mailbox_and_every_one_that_is_missing() {
     let server = Server::start().await;
     server.deliver("a", OLD);

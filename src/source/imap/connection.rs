@@ -45,6 +45,8 @@ pub(super) struct Connection {
 pub(super) struct Answer {
     /// Yes, or NO or BAD.
     pub(super) ok: bool,
+    /// BAD: the server does not know such a command.
+    pub(super) is_bad: bool,
     /// What the server says about it, without addresses.
     pub(super) text: String,
     /// `[TRYCREATE]`.
@@ -98,6 +100,12 @@ impl Capabilities {
         self.has("CONDSTORE") || self.has("QRESYNC")
     }
 
+    /// Believes a server no more that said it can do this and then knows no such command.
+    pub(super) fn forget(&mut self, words: &[&str]) {
+        debug!("the mail server offers {words:?} but takes no command for it");
+        self.0.retain(|one| !words.contains(&one.as_str()));
+    }
+
     /// Whether the server said anything at all.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -127,6 +135,10 @@ impl Connection {
 
     pub(super) fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    pub(super) fn capabilities_mut(&mut self) -> &mut Capabilities {
+        &mut self.capabilities
     }
 
     /// How many messages the mailbox holds, as last told.
@@ -177,6 +189,7 @@ impl Connection {
             let read = |response: &Response<'_>| match response {
                 Response::Done { tag: of, status, outcome } if *of == tag => Some(Answer {
                     ok: *status == Status::Ok,
+                    is_bad: *status == Status::Bad,
                     text: said(outcome.information.as_deref().unwrap_or_default(), &user),
                     try_create: outcome.code == Some(ResponseCode::TryCreate),
                     read_only: outcome.code == Some(ResponseCode::ReadOnly),
@@ -268,8 +281,11 @@ impl Connection {
 
     /// Opens a mailbox. The fault within is this mailbox's alone; none is open then.
     pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Result<Selected, Fault>, Fault> {
+        // Without being asked Dovecot tells no HIGHESTMODSEQ.
+        let asks = self.capabilities.has_modseq();
+        let verb = if read_only { "EXAMINE" } else { "SELECT" };
+        let command = format!("{verb} {}{}", quoted(name), if asks { " (CONDSTORE)" } else { "" });
         let (mut uidvalidity, mut uid_next, mut modseq, mut flags) = (None, None, None, None);
-        let command = format!("{} {}", if read_only { "EXAMINE" } else { "SELECT" }, quoted(name));
         self.exists = 0;
         let answer = self
             .run("select", &command, 0, |response| {
@@ -286,6 +302,10 @@ impl Connection {
                 }
             })
             .await?;
+        if answer.is_bad && asks {
+            self.capabilities.forget(&["CONDSTORE", "QRESYNC"]);
+            return Box::pin(self.select(name, read_only)).await;
+        }
         let fault = |reason, detail| Fault { reason, step: "select", detail };
         if !answer.ok {
             let reason = if answer.is_overload() { Reason::Unavailable } else { Reason::NotPermitted };
@@ -426,7 +446,8 @@ mod tests {
 
     #[test]
     fn an_overload_is_told_from_a_refusal() {
-        let answer = |text: &str| Answer { ok: false, text: text.into(), try_create: false, read_only: false };
+        let answer =
+            |text: &str| Answer { ok: false, is_bad: false, text: text.into(), try_create: false, read_only: false };
         assert!(answer("[UNAVAILABLE] later").is_overload());
         assert!(answer("Account exceeded command or bandwidth limits").is_overload());
         assert!(!answer("[CANNOT] no such message").is_overload());

@@ -67,6 +67,7 @@ fn wanted(capabilities: &Capabilities) -> &'static str {
 
 /// The numbers of a mailbox that is not open; `None` if it can't be asked about.
 pub(super) async fn status(connection: &mut Connection, name: &str) -> Result<Option<Standing>, Fault> {
+    let asks = connection.capabilities().has_modseq();
     let command = format!("STATUS {} {}", quoted(name), wanted(connection.capabilities()));
     let mut found = None;
     let read = |response: &Response<'_>| {
@@ -77,6 +78,10 @@ pub(super) async fn status(connection: &mut Connection, name: &str) -> Result<Op
         }
     };
     let answer = connection.run(STEP, &command, 0, read).await?;
+    if answer.is_bad && asks {
+        connection.capabilities_mut().forget(&["CONDSTORE", "QRESYNC"]);
+        return Box::pin(status(connection, name)).await;
+    }
     Ok(found.filter(|_| answer.ok))
 }
 
@@ -97,7 +102,8 @@ fn standing(attributes: &[StatusAttribute]) -> Option<Standing> {
 /// The mailboxes that a pattern names, in order, at most [`MOST`]. The text is the server's refusal.
 pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<Result<Vec<Found>, String>, Fault> {
     let mut command = format!("LIST \"\" {}", quoted(pattern));
-    if connection.capabilities().has("LIST-STATUS") {
+    let asks = connection.capabilities().has("LIST-STATUS");
+    if asks {
         command.push_str(&format!(" RETURN (STATUS {})", wanted(connection.capabilities())));
     }
     let mut found: Vec<Found> = Vec::new();
@@ -122,6 +128,10 @@ pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<R
         _ => {}
     };
     let answer = connection.run(STEP, &command, MOST as u64 * 200, read).await?;
+    if answer.is_bad && asks {
+        connection.capabilities_mut().forget(&["LIST-STATUS"]);
+        return Box::pin(list(connection, pattern)).await;
+    }
     if !answer.ok {
         return Ok(Err(answer.text));
     }

@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub(crate) greeting: &'static str,
     /// Commands that begin so are never answered.
     pub(crate) silent_on: Option<&'static str>,
+    /// Commands with this in them are answered with BAD, whatever the capabilities say.
+    pub(crate) unknown: Option<&'static str>,
     pub(crate) commands: Vec<String>,
     pub(crate) connections: u32,
 }
@@ -175,6 +177,7 @@ impl Server {
             says_uid_next: true,
             greeting: "* OK ready",
             silent_on: None,
+            unknown: None,
             commands: Vec::new(),
             connections: 0,
         }));
@@ -311,6 +314,10 @@ impl Peer {
             if silent {
                 std::future::pending::<()>().await;
             }
+            if self.with(|state| state.unknown.is_some_and(|text| command.contains(text))) {
+                self.say(format!("{tag} BAD what?")).await?;
+                continue;
+            }
             let words: Vec<&str> = command.split(' ').collect();
             let rest = |n: usize| command.splitn(n + 1, ' ').nth(n).unwrap_or_default().to_owned();
             let reply = match words[..] {
@@ -431,6 +438,7 @@ impl Peer {
     }
 
     async fn select(&mut self, name: &str, read_only: bool) -> std::io::Result<String> {
+        let (name, asks_modseq) = name.strip_suffix(" (CONDSTORE)").map_or((name, false), |name| (name, true));
         self.open = name.trim_matches('"').to_owned();
         let found =
             self.with(|state| state.folder(&self.open).map(|f| (f.mails.len(), f.uidvalidity, f.uid_next, f.modseq)));
@@ -444,7 +452,9 @@ impl Peer {
         if self.with(|state| state.says_uid_next) {
             self.say(format!("* OK [UIDNEXT {uid_next}] next")).await?;
         }
-        if self.with(|state| state.modseq_told) == Modseq::Refused {
+        if !asks_modseq {
+            // As Dovecot does.
+        } else if self.with(|state| state.modseq_told) == Modseq::Refused {
             self.say("* OK [NOMODSEQ] not here").await?;
         } else if let Some(modseq) = self.with(|state| state.tell_modseq(modseq)) {
             self.say(format!("* OK [HIGHESTMODSEQ {modseq}] highest")).await?;

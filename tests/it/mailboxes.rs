@@ -97,6 +97,27 @@ async fn a_mailbox_that_ends_the_connection_has_the_others_read_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_full_mailbox_does_not_keep_the_others_waiting_until_it_is_empty() {
+    let server = Server::start().await;
+    for n in 0..1500 {
+        server.deliver_to("Full", &format!("mail {n}"), OLD);
+    }
+    server.deliver("a", OLD);
+    let settings = "start = 'all'\nmailboxes = ['Full', 'INBOX']\nafter = 'nothing'";
+    let mut bridge = Bridge::start_at(&server, settings, Places::new());
+    let mut all = Vec::new();
+    while all.len() < 1501 {
+        all.extend(bridge.accept().await.items.into_iter().map(|item| item.input));
+    }
+    bridge.stop().await;
+    let at = all.iter().position(|input| input == "INBOX/7/1").expect("it came");
+    assert!((1000..1400).contains(&at), "{at}");
+    all.remove(at);
+    let expected: Vec<_> = (1..=1500).map(|uid| format!("Full/7/{uid}")).collect();
+    assert!(all == expected, "in order, each once");
+}
+
+#[tokio::test]
 async fn a_pattern_takes_what_is_there_and_what_comes_but_not_what_nobody_means() {
     join_all(["", " LIST-STATUS", " LIST-STATUS CONDSTORE"].map(async |extension| {
         let server = Server::start().await;

@@ -84,6 +84,8 @@ enum Made {
 /// How a walk through what is new ended.
 pub(super) enum Walk {
     Done,
+    /// It took as many as it was allowed to; there may be more.
+    More,
     TryAgain,
     Stopped,
 }
@@ -191,17 +193,24 @@ impl Reader {
         Ok(Ok(()))
     }
 
-    /// Reads what is due in the open mailbox. `is_fresh`: it was opened for this.
-    pub(super) async fn read(&mut self, connection: &mut Connection, is_fresh: bool) -> Result<Walk, Fault> {
+    /// Reads what is due in the open mailbox, about `most` messages. `is_fresh`: it was opened for this.
+    pub(super) async fn read(
+        &mut self,
+        connection: &mut Connection,
+        is_fresh: bool,
+        most: usize,
+    ) -> Result<Walk, Fault> {
         let Some((selected, _)) = self.selected.clone() else { return Ok(Walk::Done) };
         let standing = selected.standing();
         if is_fresh && self.is_settled(&standing) {
             self.turn.due = Due::Nothing;
             return Ok(Walk::Done);
         }
-        let walk = self.walk(connection, &selected, self.turn.due == Due::All).await?;
+        let walk = self.walk(connection, &selected, self.turn.due == Due::All, most).await?;
         match walk {
             Walk::Done => self.turn.done(standing, Instant::now()),
+            // What could not be had was tried already.
+            Walk::More => self.turn.due = Due::News,
             Walk::TryAgain => self.turn.put_off(Instant::now()),
             Walk::Stopped => {}
         }
@@ -245,14 +254,21 @@ impl Reader {
         Position { key: self.name.clone(), value: cursor.to_json() }
     }
 
-    /// Reads all that is new, a batch in the commit and a batch in the making.
-    async fn walk(&mut self, connection: &mut Connection, selected: &Selected, holes: bool) -> Result<Walk, Fault> {
+    /// Reads what is new, a batch in the commit and a batch in the making.
+    async fn walk(
+        &mut self,
+        connection: &mut Connection,
+        selected: &Selected,
+        holes: bool,
+        most: usize,
+    ) -> Result<Walk, Fault> {
         let Some(cursor) = self.cursor.clone() else { return Ok(Walk::Done) };
         // What is told from here on may not be in the listing; what was told before is.
         connection.news();
         let stop = self.around.stop.clone();
         let mut plan = Plan::new(cursor, selected.uid_next, holes, self.around.settings.max_bytes);
         let mut in_flight: Option<InFlight> = None;
+        let mut taken = 0;
         loop {
             let settling = async {
                 match in_flight.take() {
@@ -263,7 +279,13 @@ impl Reader {
                     None => None,
                 }
             };
-            let making = unless_stopped(&stop, GRACE, self.make(connection, &mut plan));
+            let making = async {
+                if taken < most {
+                    unless_stopped(&stop, GRACE, self.make(connection, &mut plan)).await
+                } else {
+                    Some(Ok(Made::Nothing))
+                }
+            };
             let (settled, made) = tokio::join!(settling, making);
             if let Some((mails, cursor, answers)) = settled
                 && !self.settle(&mails, cursor, &answers)
@@ -275,7 +297,10 @@ impl Reader {
                 };
             }
             match made.unwrap_or(Ok(Made::Stopped))? {
-                Made::Batch { items, mails } => in_flight = Some(self.send_off(items, mails, plan.cursor.clone())),
+                Made::Batch { items, mails } => {
+                    taken += mails.len();
+                    in_flight = Some(self.send_off(items, mails, plan.cursor.clone()));
+                }
                 Made::Nothing => break,
                 Made::Stopped => {
                     self.after.act(connection).await?;
@@ -287,7 +312,7 @@ impl Reader {
         if self.cursor.as_ref() != Some(&plan.cursor) {
             self.commit_alone(plan.cursor).await?;
         }
-        Ok(Walk::Done)
+        Ok(if taken < most { Walk::Done } else { Walk::More })
     }
 
     fn send_off(&self, items: Vec<Received>, mails: Vec<(u32, bool)>, cursor: Cursor) -> InFlight {

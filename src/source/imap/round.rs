@@ -30,6 +30,8 @@ use crate::source::{Fault, Position, Start};
 
 /// A connection that lived this long, or took something in, is made anew at once when it breaks.
 const LASTING: Duration = Duration::from_secs(10);
+/// About so many messages of a mailbox are taken before the others have their turn.
+const MOST_AT_ONCE: usize = 1000;
 /// The pause after an IDLE that the server ended by itself.
 const ENDED_WAIT: Duration = Duration::from_secs(1);
 
@@ -218,10 +220,9 @@ impl Round {
                 reader.notice(standing);
             }
         }
-        if connection.capabilities().has("NOTIFY") && !self.is_alone() && self.told_of != self.readers.len() {
+        if connection.capabilities().has("NOTIFY") && self.readers.len() > 1 && self.told_of != self.readers.len() {
             self.told_of = self.readers.len();
-            let names: Vec<&str> = self.readers.iter().map(|reader| reader.name.as_str()).collect();
-            survey::be_told(connection, &names).await?;
+            survey::be_told(connection, self.readers.iter().map(|reader| reader.name.as_str())).await?;
         }
         Ok(())
     }
@@ -284,16 +285,16 @@ impl Round {
     }
 
     /// Reads whatever is due, at most so much in each, and leaves the first mailbox open. False: the source is to stop.
-    async fn read_all(&mut self, connection: &mut Connection, most: Due) -> Result<bool, Fault> {
+    async fn read_all(&mut self, connection: &mut Connection, at_most: Due) -> Result<bool, Fault> {
         for number in 0..self.readers.len() {
-            if !self.read(connection, number, most, false).await? {
+            if !self.read(connection, number, at_most, false).await? {
                 return Ok(false);
             }
         }
         // The first that can be opened; if it is put off it is not read, but not closed for it either.
         for number in 0..self.readers.len() {
             let is_usable = self.readers.get(number).is_some_and(Reader::is_usable);
-            if is_usable && self.open != Some(number) && !self.read(connection, number, most, true).await? {
+            if is_usable && self.open != Some(number) && !self.read(connection, number, at_most, true).await? {
                 return Ok(false);
             }
             if is_usable && self.open == Some(number) {
@@ -313,7 +314,7 @@ impl Round {
         &mut self,
         connection: &mut Connection,
         number: usize,
-        most: Due,
+        at_most: Due,
         in_any_case: bool,
     ) -> Result<bool, Fault> {
         let is_alone = self.is_alone();
@@ -322,7 +323,7 @@ impl Round {
         if !has_turn && !in_any_case {
             return Ok(true);
         }
-        reader.turn.due = reader.turn.due.min(most);
+        reader.turn.due = reader.turn.due.min(at_most);
         self.busy = Some(number);
         let is_fresh = self.open != Some(number) || reader.turn.due == Due::All;
         if is_fresh {
@@ -339,7 +340,8 @@ impl Round {
             }
             (self.open, self.opened) = (Some(number), true);
         }
-        let walk = reader.read(connection, is_fresh).await?;
+        let most = if is_alone { usize::MAX } else { MOST_AT_ONCE };
+        let walk = reader.read(connection, is_fresh, most).await?;
         // What came meanwhile may not have been listed; once another is open, nobody tells of it.
         if matches!(walk, Walk::Done) && connection.news() {
             reader.turn.claim(Due::News);

@@ -4,7 +4,7 @@
 //! HIGHESTMODSEQ (CONDSTORE, RFC 7162) is a second witness beside UIDNEXT that no message has come; a server that
 //! tells none, 0, or one that goes back is taken for one without. Nothing here opens a mailbox.
 
-use async_imap::imap_proto::{MailboxDatum, NameAttribute, Response, StatusAttribute};
+use async_imap::imap_proto::{MailboxDatum, MailboxListData, NameAttribute, Response, StatusAttribute};
 use tracing::debug;
 
 use super::connection::{Capabilities, Connection, Selected};
@@ -18,8 +18,16 @@ pub(super) const STEP: &str = "status";
 /// The most mailboxes that are taken for a pattern.
 pub(super) const MOST: usize = 1000;
 
-/// The longest NOTIFY command; servers bear 8192 bytes.
-const LONGEST: usize = 8000;
+/// A longer name is left out.
+const LONGEST_NAME: usize = 1000;
+
+/// A LIST may take a second for each mailbox, since their numbers may have to be read from a disk first.
+const LIST_BYTES: u64 = MOST as u64 * (16 << 10);
+
+/// The most mailboxes that a server is asked to tell of (Dovecot takes no more), and the bytes of their names:
+/// servers bear commands of 8192.
+const MOST_TOLD: usize = 100;
+const LONGEST: usize = 7900;
 
 /// A mailbox in numbers, as SELECT and STATUS tell them. As long as they stay, no message has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +116,7 @@ pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<R
     }
     let mut found: Vec<Found> = Vec::new();
     let read = |response: &Response<'_>| match response {
-        Response::MailboxData(MailboxDatum::List(one))
-            if found.len() < MOST && is_for_patterns(&one.name_attributes) =>
-        {
+        Response::MailboxData(MailboxDatum::List(one)) if found.len() < MOST && is_for_patterns(one) => {
             match plain(&one.name) {
                 Some(name) => {
                     found.push(Found { name, delimiter: one.delimiter.as_deref().map(str::to_owned), standing: None })
@@ -127,7 +133,7 @@ pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<R
         }
         _ => {}
     };
-    let answer = connection.run(STEP, &command, MOST as u64 * 200, read).await?;
+    let answer = connection.run(STEP, &command, LIST_BYTES, read).await?;
     if answer.is_bad && asks {
         connection.capabilities_mut().forget(&["LIST-STATUS"]);
         return Box::pin(list(connection, pattern)).await;
@@ -142,24 +148,33 @@ pub(super) async fn list(connection: &mut Connection, pattern: &str) -> Result<R
 
 /// Not what can't be opened, nor what nobody means by a pattern: the account's own mail, what it threw away, and
 /// views that show each mail a second time (RFC 6154).
-fn is_for_patterns(attributes: &[NameAttribute<'_>]) -> bool {
-    !attributes.iter().any(|attribute| match attribute {
-        NameAttribute::NoSelect | NameAttribute::All | NameAttribute::Flagged => true,
-        NameAttribute::Drafts | NameAttribute::Junk | NameAttribute::Sent | NameAttribute::Trash => true,
-        NameAttribute::Extension(word) => word.eq_ignore_ascii_case("\\NonExistent"),
-        _ => false,
-    })
+fn is_for_patterns(one: &MailboxListData<'_>) -> bool {
+    let is_short = one.name.len() <= LONGEST_NAME;
+    is_short
+        && !one.name_attributes.iter().any(|attribute| match attribute {
+            NameAttribute::NoSelect | NameAttribute::All | NameAttribute::Flagged => true,
+            NameAttribute::Drafts | NameAttribute::Junk | NameAttribute::Sent | NameAttribute::Trash => true,
+            NameAttribute::Extension(word) => word.eq_ignore_ascii_case("\\NonExistent"),
+            _ => false,
+        })
 }
 
-/// Asks to be told of new mail in these mailboxes besides the open one (NOTIFY, RFC 5465). Where that can't be, the
-/// next look finds it.
-pub(super) async fn be_told(connection: &mut Connection, names: &[&str]) -> Result<(), Fault> {
-    let list = names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(" ");
+/// Asks to be told of new mail in these mailboxes, the first of them, besides the open one (NOTIFY, RFC 5465). Of
+/// the others, and where that can't be, the next look finds it.
+pub(super) async fn be_told<'a>(
+    connection: &mut Connection,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<(), Fault> {
+    let mut list = String::new();
+    for name in names.take(MOST_TOLD).map(quoted) {
+        if list.len() + name.len() > LONGEST {
+            break;
+        }
+        list.push_str(if list.is_empty() { "" } else { " " });
+        list.push_str(&name);
+    }
     let events = "(MessageNew MessageExpunge)";
     let command = format!("NOTIFY SET (SELECTED-DELAYED {events}) (MAILBOXES ({list}) {events})");
-    if names.is_empty() || command.len() > LONGEST {
-        return Ok(());
-    }
     let answer = connection.run(STEP, &command, 0, |_| {}).await?;
     if !answer.ok {
         debug!("the mail server does not tell of other mailboxes: {}", answer.text);
@@ -195,7 +210,10 @@ mod tests {
 
     #[test]
     fn a_pattern_takes_no_mailbox_that_nobody_means() {
-        let is_taken = |attribute: NameAttribute<'static>| is_for_patterns(&[NameAttribute::Marked, attribute]);
+        let is_taken = |attribute: NameAttribute<'static>| {
+            let name_attributes = vec![NameAttribute::Marked, attribute];
+            is_for_patterns(&MailboxListData { name_attributes, delimiter: Some("/".into()), name: "a".into() })
+        };
         assert!(is_taken(NameAttribute::NoInferiors) && is_taken(NameAttribute::Archive));
         assert!(!is_taken(NameAttribute::NoSelect) && !is_taken(NameAttribute::Sent));
         assert!(!is_taken(NameAttribute::Extension("\\Nonexistent".into())));

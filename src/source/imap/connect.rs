@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Capabilities, Connection, said, silence};
+use super::capabilities::Capabilities;
+use super::connection::{Connection, said, silence};
 use super::settings::{Settings, Tls};
 use super::wire::{Duplex, Wire};
 use crate::oauth2;
@@ -268,7 +269,7 @@ impl Opening {
         let mut words = line.splitn(3, ' ');
         let fault = |reason, detail| Err(Fault { reason, step, detail });
         match (words.next(), words.next().map(str::to_ascii_uppercase).as_deref()) {
-            (Some("*"), Some("OK")) => Ok((self, capabilities_in(&line))),
+            (Some("*"), Some("OK")) => Ok((self, Capabilities::in_line(&line))),
             (Some("*"), Some("BYE")) => {
                 let text = said(words.next().unwrap_or_default(), "");
                 fault(Reason::Unavailable, format!("the server sends us away: {text}"))
@@ -287,7 +288,7 @@ impl Opening {
             return Ok(known);
         }
         let lines = self.ask("capability", "CAPABILITY").await?;
-        Ok(lines.iter().map(|line| capabilities_in(line)).find(|found| !found.is_empty()).unwrap_or_default())
+        Ok(lines.iter().map(|line| Capabilities::in_line(line)).find(|found| !found.is_empty()).unwrap_or_default())
     }
 
     /// One command and the lines up to its OK.
@@ -344,27 +345,9 @@ impl Opening {
     }
 }
 
-/// The capabilities in an untagged line, or in the code of a status line.
-fn capabilities_in(line: &str) -> Capabilities {
-    let upper = line.to_ascii_uppercase();
-    let list = upper
-        .strip_prefix("* CAPABILITY ")
-        .or_else(|| upper.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']')).map(|(list, _)| list));
-    Capabilities::of(list.unwrap_or_default().split_whitespace())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_are_found_in_both_places() {
-        let untagged = capabilities_in("* CAPABILITY IMAP4rev1 starttls LOGINDISABLED");
-        assert!(untagged.has("STARTTLS") && untagged.has("LOGINDISABLED"));
-        let greeting = capabilities_in("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] Dovecot ready.");
-        assert!(greeting.has("AUTH=PLAIN") && !greeting.has("READY."));
-        assert!(capabilities_in("* OK hello").is_empty());
-    }
 
     #[test]
     fn a_token_is_blamed_only_for_what_another_one_may_mend() {

@@ -4,7 +4,6 @@
 //! end of the data. After any `Fault` the place in the stream is unknown: drop the connection. Texts of the
 //! server go into faults without addresses and without the account's name.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::io::BufWriter;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::capabilities::Capabilities;
 use super::mailbox::quoted;
 use super::wire::{TooLong, Wire, too_long};
 use crate::outcome::Reason;
@@ -78,45 +78,6 @@ pub(super) struct Selected {
     pub(super) permanent_flags: Option<Vec<String>>,
     /// HIGHESTMODSEQ, if the server keeps one (RFC 7162).
     pub(super) modseq: Option<u64>,
-}
-
-/// What a server says it can do, in upper case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Capabilities(BTreeSet<String>);
-
-impl Capabilities {
-    /// From the words of a CAPABILITY line.
-    pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(words.into_iter().map(str::to_ascii_uppercase).collect())
-    }
-
-    /// Whether this word is among them; give it in upper case.
-    pub(super) fn has(&self, word: &str) -> bool {
-        self.0.contains(word)
-    }
-
-    /// Whether mailboxes have a HIGHESTMODSEQ; QRESYNC is not without (RFC 7162 section 3.2).
-    pub(super) fn has_modseq(&self) -> bool {
-        self.has("CONDSTORE") || self.has("QRESYNC")
-    }
-
-    /// Believes a server no more that said it can do this and then knows no such command.
-    pub(super) fn forget(&mut self, words: &[&str]) {
-        debug!("the mail server offers {words:?} but takes no command for it");
-        self.0.retain(|one| !words.contains(&one.as_str()));
-    }
-
-    /// Whether the server said anything at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Those that matter to this source, for people.
-    pub(super) fn of_interest(&self) -> String {
-        let words = ["IDLE", "MOVE", "UIDPLUS", "CONDSTORE", "LIST-STATUS", "NOTIFY"];
-        let found: Vec<_> = words.into_iter().filter(|word| self.has(word)).collect();
-        if found.is_empty() { "none of IDLE, MOVE, UIDPLUS".to_owned() } else { found.join(", ") }
-    }
 }
 
 impl Connection {
@@ -256,18 +217,18 @@ impl Connection {
 
     /// Asks what the server can do, now that we are logged in.
     pub(super) async fn learn_capabilities(&mut self) -> Result<(), Fault> {
-        let mut found = Capabilities::default();
+        let mut found: Vec<String> = Vec::new();
         self.run("capability", "CAPABILITY", 0, |response| {
             if let Response::Capabilities(list) = response {
                 use async_imap::imap_proto::Capability;
-                found.0.extend(list.iter().filter_map(|capability| match capability {
-                    Capability::Atom(word) => Some(word.to_ascii_uppercase()),
+                found.extend(list.iter().filter_map(|capability| match capability {
+                    Capability::Atom(word) => Some(word.to_string()),
                     _ => None,
                 }));
             }
         })
         .await?;
-        self.capabilities = found;
+        self.capabilities = Capabilities::of(found.iter().map(String::as_str));
         // Some providers let no client read that has not said its name (RFC 2971).
         if self.capabilities.has("ID") {
             let id = concat!(r#"ID ("name" "mail2crm" "version" ""#, env!("CARGO_PKG_VERSION"), r#"")"#);

@@ -6,6 +6,7 @@
 //! a week or a server that numbers anew loses nothing. Position: key = the mailbox, value = `cursor`'s JSON.
 
 mod after;
+mod capabilities;
 mod connect;
 mod connection;
 mod cursor;

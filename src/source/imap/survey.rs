@@ -7,7 +7,8 @@
 use async_imap::imap_proto::{MailboxDatum, MailboxListData, NameAttribute, Response, StatusAttribute};
 use tracing::debug;
 
-use super::connection::{Capabilities, Connection, Selected};
+use super::capabilities::Capabilities;
+use super::connection::{Connection, Selected};
 use super::mailbox::{plain, quoted, same};
 use super::settings::{After, Settings};
 use crate::source::Fault;

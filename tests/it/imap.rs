@@ -1,7 +1,7 @@
 //! The `imap` source against a server that does what real ones won't do on command.
 
 #[path = "support/imap_server.rs"]
-mod imap_server;
+pub(crate) mod imap_server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use imap_server::{Server, Trick};
 
 const NOW: &str = "2026-03-01T00:00:00Z";
-const OLD: &str = " 7-Feb-2026 10:00:00 +0000";
-const NEW: &str = "02-Mar-2026 10:00:00 +0100";
+pub(crate) const OLD: &str = " 7-Feb-2026 10:00:00 +0000";
+pub(crate) const NEW: &str = "02-Mar-2026 10:00:00 +0100";
 
 /// A source that runs, with the test in the place of intake.
-struct Bridge {
+pub(crate) struct Bridge {
     from_source: mpsc::Receiver<Handover>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), Fault>>,
@@ -39,26 +39,29 @@ fn settings(server: &Server, more: &str) -> Settings {
     toml::from_str(&toml).expect("settings")
 }
 
-fn source(server: &Server, more: &str) -> Box<Imap> {
+pub(crate) fn source(server: &Server, more: &str) -> Box<Imap> {
     Box::new(Imap::new(settings(server, more), NOW.parse::<Timestamp>().expect("a time")))
 }
 
 impl Bridge {
     fn start(server: &Server, more: &str, position: Option<&str>) -> Self {
+        Self::start_at(server, more, BTreeMap::from_iter(position.map(|text| ("INBOX".to_owned(), text.to_owned()))))
+    }
+
+    pub(crate) fn start_at(server: &Server, more: &str, positions: BTreeMap<String, String>) -> Self {
         let (to_intake, from_source) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let positions = BTreeMap::from_iter(position.map(|text| ("INBOX".to_owned(), text.to_owned())));
         let task = tokio::spawn(source(server, more).run(Inlet::new("inbox", to_intake), positions, stop.clone()));
         Self { from_source, stop, task }
     }
 
-    async fn next(&mut self) -> Handover {
+    pub(crate) async fn next(&mut self) -> Handover {
         let next = timeout(Duration::from_secs(20), self.from_source.recv()).await;
         next.expect("a batch in time").expect("a source that runs")
     }
 
     /// The next batch, all of it accepted.
-    async fn accept(&mut self) -> Batch {
+    pub(crate) async fn accept(&mut self) -> Batch {
         let Handover { batch, answer, .. } = self.next().await;
         answer.send(vec![Settled::Accepted; batch.items.len().max(1)]).expect("a source that waits");
         batch
@@ -75,7 +78,7 @@ impl Bridge {
         (all, position)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         drop(self.from_source);
         timeout(Duration::from_secs(20), self.task)
@@ -85,7 +88,7 @@ impl Bridge {
             .expect("no fault");
     }
 
-    async fn fault(self) -> Fault {
+    pub(crate) async fn fault(self) -> Fault {
         let end = timeout(Duration::from_secs(20), self.task).await.expect("an end in time").expect("no panic");
         end.expect_err("a fault")
     }
@@ -97,7 +100,7 @@ fn value(batch: &Batch) -> String {
     position.value.clone()
 }
 
-fn text(content: &Content) -> String {
+pub(crate) fn text(content: &Content) -> String {
     match content {
         Content::Mail(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Content::TooLarge(bytes) => format!("too large: {bytes}"),
@@ -105,7 +108,7 @@ fn text(content: &Content) -> String {
     }
 }
 
-fn field(position: &str, key: &str) -> serde_json::Value {
+pub(crate) fn field(position: &str, key: &str) -> serde_json::Value {
     serde_json::from_str::<serde_json::Value>(position).expect("JSON")[key].clone()
 }
 
@@ -572,9 +575,13 @@ async fn a_token_that_ended_early_is_renewed_at_the_next_login() {
 
 #[tokio::test]
 async fn a_server_that_takes_no_token_is_not_sent_one() {
-    let (url, _) = token_endpoint(&["good"]).await;
+    let (url, asked) = token_endpoint(&["good"]).await;
     let server = Server::start().await;
-    let fault = with_token(&server, &url).check().await.expect_err("no mechanism");
-    assert!(fault.detail.contains("AUTH=XOAUTH2"), "{fault}");
+    for _ in 0..2 {
+        let fault = with_token(&server, &url).check().await.expect_err("no mechanism");
+        assert!(fault.detail.contains("AUTH=XOAUTH2"), "{fault}");
+        assert_eq!((fault.reason, fault.step), (Reason::Unauthorized, "mechanism"));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the token is kept: nothing is wrong with it");
     assert!(server.commands("AUTHENTICATE").is_empty() && server.commands("LOGIN").is_empty());
 }

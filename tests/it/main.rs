@@ -9,6 +9,7 @@ mod corpus;
 mod extract;
 mod imap;
 mod listening;
+mod mailboxes;
 mod robustness;
 mod sandbox;
 mod support;

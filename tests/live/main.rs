@@ -2,6 +2,7 @@
 //! too, and leaves them running.
 
 mod arriving;
+mod mailboxes;
 mod mails;
 mod pop3;
 mod senders;

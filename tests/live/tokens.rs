@@ -8,9 +8,11 @@ use std::time::Duration;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::support::mailbox::Mailbox;
 use super::support::program::Site;
+use super::support::relay::Relay;
 use super::support::servers::Servers;
 use super::support::until;
 
@@ -20,6 +22,8 @@ struct Issuer {
     active: BTreeSet<String>,
     refresh: String,
     issued: u32,
+    /// Whether the tokens are not good from the start.
+    issues_dead: bool,
     looked_up: Vec<String>,
 }
 
@@ -29,7 +33,7 @@ fn field(form: &str, name: &str) -> String {
     found.unwrap_or_default().to_owned()
 }
 
-async fn serve(servers: &Servers, user: String, issuer: Arc<Mutex<Issuer>>) {
+async fn serve(servers: &Servers, user: String, issuer: Arc<Mutex<Issuer>>) -> JoinHandle<()> {
     let (tokens, lookups) = (issuer.clone(), issuer);
     let token = move |form: String| async move {
         let mut issuer = tokens.lock().expect("no panic");
@@ -38,7 +42,9 @@ async fn serve(servers: &Servers, user: String, issuer: Arc<Mutex<Issuer>>) {
         }
         issuer.issued += 1;
         let (access, refresh) = (format!("access-{}", issuer.issued), format!("refresh-{}", issuer.issued));
-        issuer.active.insert(access.clone());
+        if !issuer.issues_dead {
+            issuer.active.insert(access.clone());
+        }
         issuer.refresh = refresh.clone();
         let answer =
             json!({ "access_token": access, "refresh_token": refresh, "token_type": "Bearer", "expires_in": 3600 });
@@ -54,7 +60,7 @@ async fn serve(servers: &Servers, user: String, issuer: Arc<Mutex<Issuer>>) {
     let address = ("127.0.0.1", servers.port("TOKEN_PORT"));
     let listener = tokio::net::TcpListener::bind(address).await.expect("the port that Dovecot asks at");
     let app = Router::new().route("/token", post(token)).route("/introspect", post(introspect));
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") })
 }
 
 // The issuer answers on another thread while this one waits for the program.
@@ -63,7 +69,7 @@ async fn mail_comes_by_tokens_that_end_and_refresh_tokens_that_are_exchanged() {
     let servers = Servers::up(&["dovecot"]);
     let user = servers.get("MAIL_ARCHIVE").to_owned();
     let issuer = Arc::new(Mutex::new(Issuer { refresh: "first".to_owned(), ..Issuer::default() }));
-    serve(&servers, user.clone(), issuer.clone()).await;
+    let serving = serve(&servers, user.clone(), issuer.clone()).await;
     let mut mailbox = Mailbox::open(&servers, "ARCHIVE").await;
     mailbox.clear("INBOX").await;
     let site = Site::new(&format!(
@@ -127,4 +133,52 @@ path = "{{{{key}}}}.json"
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("invalid_grant") && said.contains("oauth2.refresh_token"), "{said}");
     assert!(!said.contains("refresh-2") && !said.contains("access-"), "{said}");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_nothing_but_xoauth2_takes_the_token_so() {
+    let servers = Servers::up(&["dovecot"]);
+    let user = servers.get("MAIL_ARCHIVE").to_owned();
+    let issuer = Arc::new(Mutex::new(Issuer { refresh: "first".to_owned(), ..Issuer::default() }));
+    let serving = serve(&servers, user.clone(), issuer.clone()).await;
+    let relay = Relay::to(servers.port("IMAP_PORT"), " AUTH=OAUTHBEARER").await;
+    let site = Site::new(&format!(
+        r#"
+[source.inbox]
+kind = "imap"
+host = "127.0.0.1"
+port = {}
+tls = "none"
+user = "{user}"
+trust = "anyone"
+
+[source.inbox.oauth2]
+token_url = "http://127.0.0.1:{}/token"
+client_id = "test"
+refresh_token = {{ env = "LIVE_TEST_REFRESH" }}
+
+[destination.files]
+storage = "out"
+path = "{{{{key}}}}.json"
+"#,
+        relay.port,
+        servers.port("TOKEN_PORT"),
+    ));
+    site.set("LIVE_TEST_REFRESH", "first");
+    let check = |site: &Site| {
+        let output = site.run(&["check", "--online"]);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
+    };
+    let (passed, said) = check(&site);
+    assert!(passed && said.contains("`INBOX` holds"), "{said}");
+    let commands = relay.commands("AUTHENTICATE");
+    assert!(commands.len() == 1 && commands[0].starts_with("AUTHENTICATE XOAUTH2 "), "{commands:?}");
+    // A token that Dovecot refuses: its challenge is answered, and its NO is told.
+    issuer.lock().expect("no panic").issues_dead = true;
+    let (passed, said) = check(&site);
+    assert!(!passed && said.contains("refuses the login"), "{said}");
+    assert!(!said.contains("access-") && !said.contains("refresh-"), "{said}");
+    serving.abort();
 }

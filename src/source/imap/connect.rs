@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Capabilities, Connection, said, silence};
+use super::capabilities::Capabilities;
+use super::connection::{Connection, said, silence};
 use super::settings::{Settings, Tls};
 use super::wire::Wire;
 use crate::oauth2;
@@ -30,6 +31,9 @@ use crate::tls::is_loopback;
 /// No greeting, capability or STARTTLS answer is longer.
 const LONGEST_LINE: usize = 16 << 10;
 
+/// The step at which credentials are shown.
+const LOGIN: &str = "login";
+
 /// How the account is proved.
 enum Credentials {
     Password(SecretString),
@@ -41,7 +45,7 @@ enum Credentials {
 pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) -> Result<Connection, Fault> {
     let credentials = prepare(settings, trust).await?;
     match (attempt(settings, trust, &credentials).await, &credentials) {
-        (Err(fault), Credentials::Bearer(account, token)) if fault.reason == Reason::Unauthorized => {
+        (Err(fault), Credentials::Bearer(account, token)) if is_of_the_token(&fault) => {
             account.forget(token).await;
             if !token.is_reused {
                 return Err(fault);
@@ -51,6 +55,12 @@ pub(super) async fn open(settings: &Settings, trust: &mut Option<TlsConnector>) 
         }
         (result, _) => result,
     }
+}
+
+/// Whether a fault may be gone with another token: not if this one was not shown, nor if it was taken and only the
+/// account is not its owner's (RFC 5530).
+fn is_of_the_token(fault: &Fault) -> bool {
+    fault.reason == Reason::Unauthorized && fault.step == LOGIN && !fault.detail.contains("[AUTHORIZATIONFAILED]")
 }
 
 async fn attempt(
@@ -134,15 +144,18 @@ async fn log_in(
     settings: &Settings,
     credentials: &Credentials,
 ) -> Result<Connection, Fault> {
-    let (step, patience, user) = ("login", settings.patience(), settings.user.as_str());
-    let unauthorized = |detail: &str| Fault { reason: Reason::Unauthorized, step, detail: detail.to_owned() };
+    let (patience, user) = (settings.patience(), settings.user.as_str());
+    let unauthorized = |step, detail: &str| Fault { reason: Reason::Unauthorized, step, detail: detail.to_owned() };
     let told = Told::default();
     let logged_in = match credentials {
         Credentials::Password(password) => {
             let plain = capabilities.has("AUTH=PLAIN");
             let disabled = capabilities.has("LOGINDISABLED");
             if disabled && !plain {
-                return Err(unauthorized("the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)"));
+                return Err(unauthorized(
+                    LOGIN,
+                    "the server takes no password here (LOGINDISABLED, and no AUTH=PLAIN)",
+                ));
             }
             let secret = password.expose_secret();
             // LOGIN takes quoted strings, which are ASCII; PLAIN is UTF-8 by its definition (RFC 4616).
@@ -155,10 +168,10 @@ async fn log_in(
         Credentials::Bearer(_, token) => {
             let Some(mechanism) = Mechanism::choose(|name| capabilities.has(&format!("AUTH={name}"))) else {
                 let detail = "the server takes no token (neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2); is OAuth allowed for IMAP there?";
-                return Err(unauthorized(detail));
+                return Err(unauthorized("mechanism", detail));
             };
             if user.contains('\x01') {
-                return Err(unauthorized("`user` holds a control character"));
+                return Err(unauthorized("user", "`user` holds a control character"));
             }
             let initial = mechanism.initial(user, settings.host.trim(), settings.port(), token.secret.expose_secret());
             let (command, initial) = if capabilities.has("SASL-IR") {
@@ -179,7 +192,7 @@ async fn log_in(
             }
             return Err(fault);
         }
-        Err(_) => return Err(silence(step, patience)),
+        Err(_) => return Err(silence(LOGIN, patience)),
     };
     let mut connection = Connection::new(imap, patience, user.to_owned());
     connection.learn_capabilities().await?;
@@ -187,7 +200,7 @@ async fn log_in(
 }
 
 fn refused(error: Error, user: &str) -> Fault {
-    let fault = |reason, detail: String| Fault { reason, step: "login", detail };
+    let fault = |reason, detail: String| Fault { reason, step: LOGIN, detail };
     match error {
         Error::No(text) | Error::Bad(text) => {
             // The library wraps it as `code: …, info: Some("…")`.
@@ -257,7 +270,7 @@ impl Opening {
         let mut words = line.splitn(3, ' ');
         let fault = |reason, detail| Err(Fault { reason, step, detail });
         match (words.next(), words.next().map(str::to_ascii_uppercase).as_deref()) {
-            (Some("*"), Some("OK")) => Ok((self, capabilities_in(&line))),
+            (Some("*"), Some("OK")) => Ok((self, Capabilities::in_line(&line))),
             (Some("*"), Some("BYE")) => {
                 let text = said(words.next().unwrap_or_default(), "");
                 fault(Reason::Unavailable, format!("the server sends us away: {text}"))
@@ -276,7 +289,7 @@ impl Opening {
             return Ok(known);
         }
         let lines = self.ask("capability", "CAPABILITY").await?;
-        Ok(lines.iter().map(|line| capabilities_in(line)).find(|found| !found.is_empty()).unwrap_or_default())
+        Ok(lines.iter().map(|line| Capabilities::in_line(line)).find(|found| !found.is_empty()).unwrap_or_default())
     }
 
     /// One command and the lines up to its OK.
@@ -333,26 +346,18 @@ impl Opening {
     }
 }
 
-/// The capabilities in an untagged line, or in the code of a status line.
-fn capabilities_in(line: &str) -> Capabilities {
-    let upper = line.to_ascii_uppercase();
-    let list = upper
-        .strip_prefix("* CAPABILITY ")
-        .or_else(|| upper.split_once("[CAPABILITY ").and_then(|(_, rest)| rest.split_once(']')).map(|(list, _)| list));
-    Capabilities::of(list.unwrap_or_default().split_whitespace())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn capabilities_are_found_in_both_places() {
-        let untagged = capabilities_in("* CAPABILITY IMAP4rev1 starttls LOGINDISABLED");
-        assert!(untagged.has("STARTTLS") && untagged.has("LOGINDISABLED"));
-        let greeting = capabilities_in("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] Dovecot ready.");
-        assert!(greeting.has("AUTH=PLAIN") && !greeting.has("READY."));
-        assert!(capabilities_in("* OK hello").is_empty());
+    fn a_token_is_blamed_only_for_what_another_one_may_mend() {
+        let refusal = |text: &str| refused(Error::No(format!("code: None, info: Some(\"{text}\")")), "pia@x");
+        assert!(is_of_the_token(&refusal("[AUTHENTICATIONFAILED] invalid credentials")));
+        assert!(is_of_the_token(&refusal("AUTHENTICATE failed.")));
+        assert!(!is_of_the_token(&refusal("[AUTHORIZATIONFAILED] not yours")));
+        assert!(!is_of_the_token(&refusal("[UNAVAILABLE] later")));
+        assert!(!is_of_the_token(&Fault { step: "mechanism", ..refusal("none fits") }));
     }
 
     #[test]

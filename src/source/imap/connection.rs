@@ -4,7 +4,6 @@
 //! end of the data. After any `Fault` the place in the stream is unknown: drop the connection. Texts of the
 //! server go into faults without addresses and without the account's name.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::io::BufWriter;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::capabilities::Capabilities;
 use super::mailbox::quoted;
 use super::wire::{TooLong, Wire, too_long};
 use crate::outcome::Reason;
@@ -34,6 +34,8 @@ pub(super) struct Connection {
     exists: u32,
     /// Whether that grew since `news` was asked last.
     grew: bool,
+    /// Whether the server told of another mailbox by itself since `news_elsewhere` was asked last.
+    elsewhere: bool,
     /// The size of the literal that was refused last, if one was.
     refused_literal: Option<u64>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Connection {
 pub(super) struct Answer {
     /// Yes, or NO or BAD.
     pub(super) ok: bool,
+    /// BAD: the server does not know such a command.
+    pub(super) is_bad: bool,
     /// What the server says about it, without addresses.
     pub(super) text: String,
     /// `[TRYCREATE]`.
@@ -72,33 +76,8 @@ pub(super) struct Selected {
     pub(super) read_only: bool,
     /// The flags that can be kept, in upper case; `None` if the server does not say.
     pub(super) permanent_flags: Option<Vec<String>>,
-}
-
-/// What a server says it can do, in upper case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Capabilities(BTreeSet<String>);
-
-impl Capabilities {
-    /// From the words of a CAPABILITY line.
-    pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(words.into_iter().map(str::to_ascii_uppercase).collect())
-    }
-
-    /// Whether this word is among them; give it in upper case.
-    pub(super) fn has(&self, word: &str) -> bool {
-        self.0.contains(word)
-    }
-
-    /// Whether the server said anything at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Those that matter to this source, for people.
-    pub(super) fn of_interest(&self) -> String {
-        let found: Vec<_> = ["IDLE", "MOVE", "UIDPLUS"].into_iter().filter(|word| self.has(word)).collect();
-        if found.is_empty() { "none of IDLE, MOVE, UIDPLUS".to_owned() } else { found.join(", ") }
-    }
+    /// HIGHESTMODSEQ, if the server keeps one (RFC 7162).
+    pub(super) modseq: Option<u64>,
 }
 
 impl Connection {
@@ -110,12 +89,17 @@ impl Connection {
             user,
             exists: 0,
             grew: false,
+            elsewhere: false,
             refused_literal: None,
         }
     }
 
     pub(super) fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    pub(super) fn capabilities_mut(&mut self) -> &mut Capabilities {
+        &mut self.capabilities
     }
 
     /// How many messages the mailbox holds, as last told.
@@ -126,6 +110,11 @@ impl Connection {
     /// Whether the server told of more messages since this was asked last.
     pub(super) fn news(&mut self) -> bool {
         std::mem::take(&mut self.grew)
+    }
+
+    /// Whether the server told of another mailbox unasked (NOTIFY) since this was asked last.
+    pub(super) fn news_elsewhere(&mut self) -> bool {
+        std::mem::take(&mut self.elsewhere)
     }
 
     /// The size of the literal because of which the last command was given up.
@@ -161,6 +150,7 @@ impl Connection {
             let read = |response: &Response<'_>| match response {
                 Response::Done { tag: of, status, outcome } if *of == tag => Some(Answer {
                     ok: *status == Status::Ok,
+                    is_bad: *status == Status::Bad,
                     text: said(outcome.information.as_deref().unwrap_or_default(), &user),
                     try_create: outcome.code == Some(ResponseCode::TryCreate),
                     read_only: outcome.code == Some(ResponseCode::ReadOnly),
@@ -198,7 +188,7 @@ impl Connection {
                 Err(_) => return Ok(None),
             };
             let response = response.parsed();
-            self.note(response);
+            self.note(step, response);
             if let Response::Data { status: Status::Bye, outcome } = response
                 && step != "logout"
             {
@@ -209,8 +199,9 @@ impl Connection {
         }
     }
 
-    fn note(&mut self, response: &Response<'_>) {
+    fn note(&mut self, step: &'static str, response: &Response<'_>) {
         match response {
+            Response::MailboxData(MailboxDatum::Status { .. }) => self.elsewhere |= step != super::survey::STEP,
             Response::MailboxData(MailboxDatum::Exists(count)) => {
                 self.grew |= *count > self.exists;
                 self.exists = *count;
@@ -226,18 +217,18 @@ impl Connection {
 
     /// Asks what the server can do, now that we are logged in.
     pub(super) async fn learn_capabilities(&mut self) -> Result<(), Fault> {
-        let mut found = Capabilities::default();
+        let mut found: Vec<String> = Vec::new();
         self.run("capability", "CAPABILITY", 0, |response| {
             if let Response::Capabilities(list) = response {
                 use async_imap::imap_proto::Capability;
-                found.0.extend(list.iter().filter_map(|capability| match capability {
-                    Capability::Atom(word) => Some(word.to_ascii_uppercase()),
+                found.extend(list.iter().filter_map(|capability| match capability {
+                    Capability::Atom(word) => Some(word.to_string()),
                     _ => None,
                 }));
             }
         })
         .await?;
-        self.capabilities = found;
+        self.capabilities = Capabilities::of(found.iter().map(String::as_str));
         // Some providers let no client read that has not said its name (RFC 2971).
         if self.capabilities.has("ID") {
             let id = concat!(r#"ID ("name" "mail2crm" "version" ""#, env!("CARGO_PKG_VERSION"), r#"")"#);
@@ -249,10 +240,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Opens a mailbox.
-    pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Selected, Fault> {
-        let (mut uidvalidity, mut uid_next, mut flags) = (None, None, None);
-        let command = format!("{} {}", if read_only { "EXAMINE" } else { "SELECT" }, quoted(name));
+    /// Opens a mailbox. The fault within is this mailbox's alone; none is open then.
+    pub(super) async fn select(&mut self, name: &str, read_only: bool) -> Result<Result<Selected, Fault>, Fault> {
+        // Without being asked Dovecot tells no HIGHESTMODSEQ.
+        let asks = self.capabilities.has_modseq();
+        let verb = if read_only { "EXAMINE" } else { "SELECT" };
+        let command = format!("{verb} {}{}", quoted(name), if asks { " (CONDSTORE)" } else { "" });
+        let (mut uidvalidity, mut uid_next, mut modseq, mut flags) = (None, None, None, None);
         self.exists = 0;
         let answer = self
             .run("select", &command, 0, |response| {
@@ -260,6 +254,7 @@ impl Connection {
                     match &outcome.code {
                         Some(ResponseCode::UidValidity(value)) => uidvalidity = Some(*value),
                         Some(ResponseCode::UidNext(value)) => uid_next = Some(*value),
+                        Some(ResponseCode::HighestModSeq(value)) => modseq = Some(*value).filter(|value| *value > 0),
                         Some(ResponseCode::PermanentFlags(list)) => {
                             flags = Some(list.iter().map(|flag| flag.to_ascii_uppercase()).collect());
                         }
@@ -268,27 +263,32 @@ impl Connection {
                 }
             })
             .await?;
+        if answer.is_bad && asks {
+            self.capabilities.forget(&["CONDSTORE", "QRESYNC"]);
+            return Box::pin(self.select(name, read_only)).await;
+        }
         let fault = |reason, detail| Fault { reason, step: "select", detail };
         if !answer.ok {
             let reason = if answer.is_overload() { Reason::Unavailable } else { Reason::NotPermitted };
-            return Err(fault(reason, format!("the server does not open the mailbox `{name}`: {}", answer.text)));
+            return Ok(Err(fault(reason, format!("the server does not open the mailbox `{name}`: {}", answer.text))));
         }
         self.grew = false;
         let Some(uidvalidity) = uidvalidity.filter(|v| *v > 0) else {
             let detail = "the server gives no UIDVALIDITY, so that messages can't be told apart".to_owned();
-            return Err(fault(Reason::UnexpectedReply, detail));
+            return Ok(Err(fault(Reason::UnexpectedReply, detail)));
         };
         let uid_next = match uid_next {
             Some(uid) => uid,
             None => self.last_uid().await?.saturating_add(1),
         };
-        Ok(Selected {
+        Ok(Ok(Selected {
             uidvalidity,
             uid_next,
             exists: self.exists,
             read_only: read_only || answer.read_only,
             permanent_flags: flags,
-        })
+            modseq,
+        }))
     }
 
     /// The highest UID there is, for servers that don't say UIDNEXT; 0 in an empty mailbox.
@@ -303,22 +303,6 @@ impl Connection {
             .await?;
         }
         Ok(last)
-    }
-
-    /// How many messages another mailbox holds; `None` if it can't be asked about.
-    pub(super) async fn count(&mut self, name: &str) -> Result<Option<u32>, Fault> {
-        use async_imap::imap_proto::StatusAttribute;
-        let mut count = None;
-        self.run("status", &format!("STATUS {} (MESSAGES)", quoted(name)), 0, |response| {
-            if let Response::MailboxData(MailboxDatum::Status { status, .. }) = response {
-                count = status.iter().find_map(|attribute| match attribute {
-                    StatusAttribute::Messages(messages) => Some(*messages),
-                    _ => None,
-                });
-            }
-        })
-        .await
-        .map(|answer| count.filter(|_| answer.ok))
     }
 
     /// Starts IDLE (RFC 2177). False: the server does not want to.
@@ -423,7 +407,8 @@ mod tests {
 
     #[test]
     fn an_overload_is_told_from_a_refusal() {
-        let answer = |text: &str| Answer { ok: false, text: text.into(), try_create: false, read_only: false };
+        let answer =
+            |text: &str| Answer { ok: false, is_bad: false, text: text.into(), try_create: false, read_only: false };
         assert!(answer("[UNAVAILABLE] later").is_overload());
         assert!(answer("Account exceeded command or bandwidth limits").is_overload());
         assert!(!answer("[CANNOT] no such message").is_overload());

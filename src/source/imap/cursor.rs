@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn mailbox(uidvalidity: u32, uid_next: u32) -> Selected {
-        Selected { uidvalidity, uid_next, exists: 3, read_only: false, permanent_flags: None }
+        Selected { uidvalidity, uid_next, exists: 3, read_only: false, permanent_flags: None, modseq: None }
     }
 
     fn first(start: Start, uid_next: u32) -> Cursor {

@@ -106,7 +106,7 @@ async fn download(
     got: &mut BTreeMap<u32, Bytes>,
 ) -> Result<Answer, Fault> {
     let Some(largest) = wanted.iter().map(|one| u64::from(one.size)).max() else {
-        return Ok(Answer { ok: true, text: String::new(), try_create: false, read_only: false });
+        return Ok(Answer { ok: true, is_bad: false, text: String::new(), try_create: false, read_only: false });
     };
     let bytes = if largest == u64::from(u32::MAX) { 0 } else { wanted.iter().map(|one| u64::from(one.size)).sum() };
     let command = format!("UID FETCH {} (UID BODY.PEEK[])", uid_set(wanted.iter().map(|one| one.uid)));

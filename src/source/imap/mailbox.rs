@@ -1,5 +1,5 @@
-//! Names of mailboxes as they go over the wire: modified UTF-7 (RFC 3501 section 5.1.3), quoted.
-//! The operator writes plain Unicode; nothing in a name can end the quoted string.
+//! Names of mailboxes as they go over the wire and come from it: modified UTF-7 (RFC 3501 section 5.1.3), quoted.
+//! The operator writes and reads plain Unicode; nothing in a name can end the quoted string.
 
 use base64::Engine;
 use base64::alphabet::IMAP_MUTF7;
@@ -40,9 +40,38 @@ fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
     }
 }
 
+/// A name as the client library gives it, which leaves the escapes of a quoted string in. `None`: it is not what
+/// RFC 3501 allows, and to write it back would name another mailbox.
+pub(super) fn plain(wire: &str) -> Option<String> {
+    let mut name = String::with_capacity(wire.len());
+    let mut rest = wire;
+    while let Some((before, shifted)) = rest.split_once('&') {
+        name.push_str(before);
+        let (encoded, after) = shifted.split_once('-')?;
+        if encoded.is_empty() {
+            name.push('&');
+        } else {
+            let bytes = MODIFIED.decode(encoded).ok()?;
+            let units: Vec<u16> =
+                bytes.chunks(2).map(|pair| pair.iter().fold(0, |n, b| n << 8 | u16::from(*b))).collect();
+            name.push_str(&String::from_utf16(&units).ok()?);
+        }
+        rest = after;
+    }
+    name.push_str(rest);
+    let name = name.replace("\\\"", "\"").replace("\\\\", "\\");
+    let again = quoted(&name);
+    (again.strip_prefix('"')?.strip_suffix('"')? == wire).then_some(name)
+}
+
+/// Whether two names are of one mailbox: `INBOX` is in any case (RFC 3501 section 5.1).
+pub(super) fn same(a: &str, b: &str) -> bool {
+    a == b || (a.eq_ignore_ascii_case("INBOX") && b.eq_ignore_ascii_case("INBOX"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{plain, quoted, same};
 
     #[test]
     fn names_follow_the_examples_of_the_rfc() {
@@ -56,5 +85,18 @@ mod tests {
     fn a_name_cannot_leave_its_quotes() {
         assert_eq!(quoted("a\"b\\c"), "\"a\\\"b\\\\c\"");
         assert_eq!(quoted("a\r\nb"), "\"a&AA0ACg-b\"");
+    }
+
+    #[test]
+    fn a_name_comes_back_as_it_was_written_or_not_at_all() {
+        for name in ["~peter/mail/台北/日本語", "Tom & Jerry", "Gelöscht", "📬", "a\"b\\c", "INBOX", ""] {
+            let wire = quoted(name);
+            assert_eq!(plain(&wire[1..wire.len() - 1]).as_deref(), Some(name));
+        }
+        // Shifted without need, cut off, half a unit, half a pair, not encoded at all.
+        for wrong in ["&AGE-", "a&AOQ", "&AA-", "&2D0-", "Gelöscht", "&&"] {
+            assert_eq!(plain(wrong), None, "{wrong}");
+        }
+        assert!(same("Inbox", "INBOX") && !same("a", "A"));
     }
 }

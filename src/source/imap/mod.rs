@@ -1,10 +1,12 @@
-//! A mailbox on an IMAP server (RFC 3501, with IDLE, UIDPLUS and MOVE where offered) as a source.
+//! Mailboxes on an IMAP server (RFC 3501, with IDLE, UIDPLUS, MOVE, CONDSTORE, LIST-STATUS and NOTIFY where offered)
+//! as a source.
 //!
 //! Reads by UID with a cursor in the ledger, downloads with PEEK, and changes nothing before the commit.
 //! It never takes a flag or a span of time for what was read: a person who opens the mailbox, an outage of
 //! a week or a server that numbers anew loses nothing. Position: key = the mailbox, value = `cursor`'s JSON.
 
 mod after;
+mod capabilities;
 mod connect;
 mod connection;
 mod cursor;
@@ -13,23 +15,28 @@ mod idle;
 mod mailbox;
 mod plan;
 mod reader;
+mod round;
 mod settings;
+mod survey;
+mod turn;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Inlet, Recipe, Source};
+use crate::outcome::Reason;
 use crate::secret::Secret;
 
 pub(super) use connection::{said, silence};
 pub use settings::{After, Settings, Tls};
 
-/// An IMAP mailbox, ready to be read.
+/// An account's mailboxes, ready to be read.
 #[derive(Debug)]
 pub struct Imap {
     settings: Settings,
@@ -81,8 +88,9 @@ impl Source for Imap {
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async move {
-            let position = positions.get(&self.settings.mailbox).map(String::as_str);
-            reader::Reader::new(self.settings, self.started, inlet, position, stop)?.run().await
+            let settings = Arc::new(self.settings);
+            let around = reader::Around { settings, inlet, stop, started: self.started };
+            round::Round::new(around, positions)?.run().await
         })
     }
 
@@ -91,21 +99,59 @@ impl Source for Imap {
     }
 }
 
+/// Mailboxes that a pattern finds and a sentence names; of the rest it says the number.
+const NAMED: usize = 20;
+
 async fn look(settings: &Settings) -> Result<String, Fault> {
     let mut connection = connect::open(settings, &mut None).await?;
-    let selected = connection.select(&settings.mailbox, true).await?;
-    let mut sentence = format!(
-        "logged in; `{}` holds {} message{}; the server offers {}",
-        settings.mailbox,
-        selected.exists,
-        if selected.exists == 1 { "" } else { "s" },
-        connection.capabilities().of_interest()
-    );
+    let mut sentence = "logged in".to_owned();
+    let mut faults: Vec<Fault> = Vec::new();
+    for entry in settings.entries() {
+        if !entry.is_pattern {
+            match connection.select(entry.text, true).await? {
+                Ok(selected) => sentence.push_str(&format!("; {}", holds(entry.text, selected.exists))),
+                Err(fault) => faults.push(fault),
+            }
+            continue;
+        }
+        let found = survey::list(&mut connection, entry.text).await?.map_err(|text| Fault {
+            reason: Reason::NotPermitted,
+            step: survey::STEP,
+            detail: format!("the server does not list `{}`: {text}", entry.text),
+        })?;
+        let found: Vec<_> = found.iter().filter(|one| !one.is_at_target(settings)).collect();
+        sentence.push_str(&format!("; `{}` finds {}", entry.text, counted(found.len(), "mailbox", "es")));
+        for (number, one) in found.iter().take(NAMED).enumerate() {
+            let standing = match one.standing {
+                Some(standing) => Some(standing),
+                None => survey::status(&mut connection, &one.name).await?,
+            };
+            let told = standing.map_or_else(|| format!("`{}`", one.name), |there| holds(&one.name, there.exists));
+            sentence.push_str(&format!("{} {told}", if number == 0 { ":" } else { "," }));
+        }
+        if found.len() > NAMED {
+            sentence.push_str(&format!(" and {} more", found.len() - NAMED));
+        }
+    }
+    if let Some(mut fault) = faults.pop() {
+        fault.detail =
+            faults.iter().map(|one| one.detail.as_str()).chain([fault.detail.as_str()]).collect::<Vec<_>>().join("; ");
+        return Err(fault);
+    }
+    sentence.push_str(&format!("; the server offers {}", connection.capabilities().of_interest()));
     if let After::MoveTo(folder) = &settings.after
-        && connection.count(folder).await?.is_none()
+        && survey::status(&mut connection, folder).await?.is_none()
     {
         sentence.push_str(&format!("; `{folder}` is not there yet and will be made at the first move"));
     }
     connection.logout().await;
     Ok(sentence)
+}
+
+fn holds(name: &str, messages: u32) -> String {
+    format!("`{name}` holds {}", counted(messages as usize, "message", "s"))
+}
+
+fn counted(number: usize, word: &str, plural: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { plural })
 }

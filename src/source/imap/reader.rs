@@ -1,36 +1,30 @@
-//! The life of the source: connect, find the place, read what is new, wait, and again.
+//! One mailbox: where reading stands in it, what is due, and the walk through what is new.
 //!
 //! One batch is on its way to the commit while the next is fetched; the cursor moves only when the answer
-//! says that all of a batch is safe. What ends a connection and may pass is tried once more at once; what
-//! fails again, or before a mailbox is open, is a `Fault` for the service.
+//! says that all of a batch is safe. Holds no connection: `round` opens the mailbox and lends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::after::AfterActions;
-use super::connect;
 use super::connection::{Connection, Selected};
 use super::cursor::{Cursor, Origin};
 use super::fetch;
-use super::idle::{self, Woken};
 use super::plan::{Next, Plan, Suspects};
 use super::settings::Settings;
+use super::survey::Standing;
+use super::turn::{Due, Turn};
 use crate::outcome::Reason;
-use crate::source::{Batch, Content, Envelope, Fault, Inlet, Position, Received, Settled};
+use crate::source::{Batch, Content, Envelope, Fault, Inlet, Position, Received, Settled, Start};
 
-/// A connection that lived this long, or took something in, is made anew at once when it breaks.
-const LASTING: Duration = Duration::from_secs(10);
 /// How long a command or a commit may go on after the source was told to stop.
-const GRACE: Duration = Duration::from_secs(5);
-/// Waiting after `try again`: from the first to the last, doubled each time.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// So many connections in a row may end over a message before the server itself is taken for broken; one
 /// message that always ends them takes four.
 const MOST_BARREN: u32 = 10;
@@ -38,24 +32,38 @@ const MOST_BARREN: u32 = 10;
 const BARREN_WAIT: Duration = Duration::from_millis(250);
 /// With more messages that can't be fetched than this, it is the server that is broken.
 const MOST_HOLES: usize = 1000;
+/// What all mailboxes of a source have in common.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) settings: Arc<Settings>,
+    pub(super) inlet: Inlet,
+    pub(super) stop: CancellationToken,
+    /// When the source was made: the day of a first contact.
+    pub(super) started: Timestamp,
+}
 
-/// Reads one mailbox until it is told to stop.
+/// A mailbox, and where reading stands in it.
 pub(super) struct Reader {
-    settings: Settings,
-    started: Timestamp,
-    inlet: Inlet,
-    stop: CancellationToken,
+    pub(super) name: String,
+    around: Around,
+    start: Start,
     /// What is committed; `None` before the first contact.
     cursor: Option<Cursor>,
     after: AfterActions,
     suspects: Suspects,
-    /// Whether the connection got as far as an open mailbox, and whether it was of use.
-    opened: bool,
-    progress: bool,
+    pub(super) turn: Turn,
+    /// Why it could not be opened last.
+    pub(super) refusal: Option<Fault>,
+    /// The pattern that found it last, and whether the same did not find it since.
+    pub(super) found_by: Option<usize>,
+    pub(super) is_gone: bool,
+    selected: Option<(Selected, Instant)>,
+    /// Whether something was taken, or a message was found out, since this was set to false.
+    pub(super) progress: bool,
     /// Connections in a row that ended over a message, with none taken in between.
     barren: u32,
     went_back: bool,
-    idle_works: bool,
+    is_known: bool,
 }
 
 /// A batch that waits for its commit.
@@ -74,130 +82,147 @@ enum Made {
 }
 
 /// How a walk through what is new ended.
-enum Walk {
+pub(super) enum Walk {
     Done,
+    /// It took as many as it was allowed to; there may be more.
+    More,
     TryAgain,
     Stopped,
 }
 
 impl Reader {
-    pub(super) fn new(
-        settings: Settings,
-        started: Timestamp,
-        inlet: Inlet,
-        position: Option<&str>,
-        stop: CancellationToken,
-    ) -> Result<Self, Fault> {
+    /// A mailbox with the place that the ledger keeps for it; `start` decides if there is none.
+    pub(super) fn new(name: &str, around: &Around, start: Start, position: Option<&str>) -> Result<Self, Fault> {
         let cursor = position
             .map(|text| {
                 Cursor::from_json(text).ok_or_else(|| Fault {
                     reason: Reason::UnexpectedReply,
                     step: "position",
-                    detail: "the position that the ledger keeps for this mailbox can't be read".to_owned(),
+                    detail: format!("the position that the ledger keeps for the mailbox `{name}` can't be read"),
                 })
             })
             .transpose()?;
         Ok(Self {
-            after: AfterActions::new(settings.after.clone()),
-            settings,
-            started,
-            inlet,
-            stop,
+            name: name.to_owned(),
+            after: AfterActions::new(around.settings.after.clone()),
+            around: around.clone(),
+            start,
             cursor,
             suspects: Suspects::default(),
-            opened: false,
+            turn: Turn::new(around.settings.period(true)),
+            refusal: None,
+            found_by: None,
+            is_gone: false,
+            selected: None,
             progress: false,
             barren: 0,
             went_back: false,
-            idle_works: true,
+            is_known: false,
         })
     }
 
-    pub(super) async fn run(mut self) -> Result<(), Fault> {
-        let mut trust = None;
-        let mut again = false;
-        loop {
-            let begun = Instant::now();
-            (self.opened, self.progress) = (false, false);
-            let fault = match self.connect_and_read(&mut trust, again).await {
-                Ok(()) => return Ok(()),
-                Err(fault) => fault,
-            };
-            let passing = matches!(
-                fault.reason,
-                Reason::ConnectionLost | Reason::Timeout | Reason::UnexpectedReply | Reason::TooLarge
-            );
-            if !passing || !self.opened || !(self.progress || begun.elapsed() >= LASTING) {
-                return Err(fault);
-            }
-            info!("connecting to the mail server again, because {fault}");
-            again = true;
-            if unless_stopped(&self.stop, Duration::ZERO, sleep(BARREN_WAIT * self.barren)).await.is_none() {
-                return Ok(());
-            }
+    /// When its turn is: now or later; `None` if nothing is due.
+    pub(super) fn turn(&self) -> Option<Instant> {
+        self.turn.at(Instant::now()).filter(|_| !self.is_gone)
+    }
+
+    /// Whether it can be opened for all we know, and has not to wait.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_gone && self.refusal.is_none() && !self.turn.is_put_off(Instant::now())
+    }
+
+    /// How long to pause before the next connection, after one that ended over a message.
+    pub(super) fn pause(&self) -> Duration {
+        BARREN_WAIT * self.barren
+    }
+
+    /// Takes in what the server says of the mailbox while it is not open; `None`: it does not say.
+    pub(super) fn notice(&mut self, standing: Option<Standing>) {
+        self.turn.claim(match standing {
+            Some(standing) if self.is_settled(&standing) => Due::Nothing,
+            // It could not be opened, and is still not there.
+            None if self.refusal.is_some() => Due::Nothing,
+            Some(standing) if self.turn.has_seen(&standing) => Due::All,
+            _ => Due::News,
+        });
+    }
+
+    /// Whether its numbers have to be asked for: without any from before it is opened anyway.
+    pub(super) fn is_to_be_asked_about(&self) -> bool {
+        !self.is_gone && self.turn.due == Due::Nothing
+    }
+
+    /// The mailbox is open: it is looked at anew once that is `period` ago.
+    pub(super) fn look_again_after(&mut self, period: Duration) {
+        if self.selected.as_ref().is_none_or(|(_, at)| at.elapsed() >= period) {
+            self.turn.claim(Due::All);
         }
     }
 
-    async fn connect_and_read(&mut self, trust: &mut Option<TlsConnector>, again: bool) -> Result<(), Fault> {
-        let stop = self.stop.clone();
-        let opening = async {
-            let mut connection = connect::open(&self.settings, trust).await?;
-            let selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
-            Ok((connection, selected))
+    // Of a hole the numbers say nothing: whether it is to be had may change without them.
+    fn is_settled(&self, standing: &Standing) -> bool {
+        let without_holes = self.cursor.as_ref().is_some_and(|cursor| cursor.holes.is_empty());
+        without_holes && self.turn.is_settled(standing, Instant::now())
+    }
+
+    /// Opens the mailbox. The fault within is this mailbox's alone.
+    pub(super) async fn open(&mut self, connection: &mut Connection) -> Result<Result<(), Fault>, Fault> {
+        let selected = match connection.select(&self.name, self.after.read_only()).await? {
+            Ok(selected) => selected,
+            Err(fault) => {
+                self.refusal = Some(fault.clone());
+                self.turn.due = Due::Nothing;
+                return Ok(Err(fault));
+            }
         };
-        let Some(opened) = unless_stopped(&stop, Duration::ZERO, opening).await else { return Ok(()) };
-        let (mut connection, mut selected) = opened?;
-        self.opened = true;
         self.find_place(&selected).await?;
-        info!(
+        let sentence = format!(
             "reads the mailbox `{}` at {}: {} messages, the next UID is {}; the server offers {}",
-            self.settings.mailbox,
-            self.settings.host,
+            self.name,
+            self.around.settings.host,
             selected.exists,
             selected.uid_next,
             connection.capabilities().of_interest()
         );
-        // A message that can't be had may have ended the connection before: not as the first thing again.
-        let mut with_holes = !again;
-        let mut wait = FIRST_WAIT;
-        loop {
-            match self.walk(&mut connection, &selected, with_holes).await? {
-                Walk::Done => wait = FIRST_WAIT,
-                Walk::Stopped => {
-                    connection.logout().await;
-                    return Ok(());
-                }
-                Walk::TryAgain => {
-                    if unless_stopped(&stop, Duration::ZERO, sleep(wait)).await.is_none() {
-                        connection.logout().await;
-                        return Ok(());
-                    }
-                    wait = (wait * 2).min(LAST_WAIT);
-                    continue;
-                }
-            }
-            match idle::wait(&mut connection, &self.settings, &mut self.idle_works, &stop).await? {
-                Woken::News => with_holes = false,
-                Woken::Due => {
-                    // Not NOOP: the numbers are to come from the mailbox, not from what the server remembers.
-                    selected = connection.select(&self.settings.mailbox, self.after.read_only()).await?;
-                    self.find_place(&selected).await?;
-                    with_holes = true;
-                }
-                Woken::Stopped => {
-                    connection.logout().await;
-                    return Ok(());
-                }
-            }
+        if self.refusal.take().is_some() || !std::mem::replace(&mut self.is_known, true) {
+            info!("{sentence}");
+        } else {
+            debug!("{sentence}");
         }
+        self.selected = Some((selected, Instant::now()));
+        Ok(Ok(()))
+    }
+
+    /// Reads what is due in the open mailbox, about `most` messages. `is_fresh`: it was opened for this.
+    pub(super) async fn read(
+        &mut self,
+        connection: &mut Connection,
+        is_fresh: bool,
+        most: usize,
+    ) -> Result<Walk, Fault> {
+        let Some((selected, _)) = self.selected.clone() else { return Ok(Walk::Done) };
+        let standing = selected.standing();
+        if is_fresh && self.is_settled(&standing) {
+            self.turn.due = Due::Nothing;
+            return Ok(Walk::Done);
+        }
+        let walk = self.walk(connection, &selected, self.turn.due == Due::All, most).await?;
+        match walk {
+            Walk::Done => self.turn.done(standing, Instant::now()),
+            // What could not be had was tried already.
+            Walk::More => self.turn.due = Due::News,
+            Walk::TryAgain => self.turn.put_off(Instant::now()),
+            Walk::Stopped => {}
+        }
+        Ok(walk)
     }
 
     /// Compares the mailbox with where we were. A place that is new is committed before anything is read,
     /// so that what arrives while we are down is not taken for old.
     async fn find_place(&mut self, selected: &Selected) -> Result<(), Fault> {
         self.after.opened(selected);
-        let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.settings.start, self.started);
-        let name = &self.settings.mailbox;
+        let (cursor, origin) = Cursor::place(self.cursor.as_ref(), selected, &self.start, self.around.started);
+        let name = &self.name;
         match origin {
             Origin::Kept => return Ok(()),
             Origin::First => {}
@@ -215,27 +240,35 @@ impl Reader {
         }
         self.after.clear();
         self.suspects.clear();
+        self.turn.forget();
         self.commit_alone(cursor).await
     }
 
     async fn commit_alone(&mut self, cursor: Cursor) -> Result<(), Fault> {
-        self.inlet.commit_position(self.position(&cursor)).await?;
+        self.around.inlet.commit_position(self.position(&cursor)).await?;
         self.cursor = Some(cursor);
         Ok(())
     }
 
     fn position(&self, cursor: &Cursor) -> Position {
-        Position { key: self.settings.mailbox.clone(), value: cursor.to_json() }
+        Position { key: self.name.clone(), value: cursor.to_json() }
     }
 
-    /// Reads all that is new, a batch in the commit and a batch in the making.
-    async fn walk(&mut self, connection: &mut Connection, selected: &Selected, holes: bool) -> Result<Walk, Fault> {
+    /// Reads what is new, a batch in the commit and a batch in the making.
+    async fn walk(
+        &mut self,
+        connection: &mut Connection,
+        selected: &Selected,
+        holes: bool,
+        most: usize,
+    ) -> Result<Walk, Fault> {
         let Some(cursor) = self.cursor.clone() else { return Ok(Walk::Done) };
         // What is told from here on may not be in the listing; what was told before is.
         connection.news();
-        let stop = self.stop.clone();
-        let mut plan = Plan::new(cursor, selected.uid_next, holes, self.settings.max_bytes);
+        let stop = self.around.stop.clone();
+        let mut plan = Plan::new(cursor, selected.uid_next, holes, self.around.settings.max_bytes);
         let mut in_flight: Option<InFlight> = None;
+        let mut taken = 0;
         loop {
             let settling = async {
                 match in_flight.take() {
@@ -246,7 +279,13 @@ impl Reader {
                     None => None,
                 }
             };
-            let making = unless_stopped(&stop, GRACE, self.make(connection, &mut plan));
+            let making = async {
+                if taken < most {
+                    unless_stopped(&stop, GRACE, self.make(connection, &mut plan)).await
+                } else {
+                    Some(Ok(Made::Nothing))
+                }
+            };
             let (settled, made) = tokio::join!(settling, making);
             if let Some((mails, cursor, answers)) = settled
                 && !self.settle(&mails, cursor, &answers)
@@ -258,7 +297,10 @@ impl Reader {
                 };
             }
             match made.unwrap_or(Ok(Made::Stopped))? {
-                Made::Batch { items, mails } => in_flight = Some(self.send_off(items, mails, plan.cursor.clone())),
+                Made::Batch { items, mails } => {
+                    taken += mails.len();
+                    in_flight = Some(self.send_off(items, mails, plan.cursor.clone()));
+                }
                 Made::Nothing => break,
                 Made::Stopped => {
                     self.after.act(connection).await?;
@@ -270,12 +312,12 @@ impl Reader {
         if self.cursor.as_ref() != Some(&plan.cursor) {
             self.commit_alone(plan.cursor).await?;
         }
-        Ok(Walk::Done)
+        Ok(if taken < most { Walk::Done } else { Walk::More })
     }
 
     fn send_off(&self, items: Vec<Received>, mails: Vec<(u32, bool)>, cursor: Cursor) -> InFlight {
         let batch = Batch { items, position: Some(self.position(&cursor)) };
-        let inlet = self.inlet.clone();
+        let inlet = self.around.inlet.clone();
         InFlight { mails, cursor, settled: Box::pin(async move { inlet.hand_over(batch).await }) }
     }
 
@@ -287,7 +329,7 @@ impl Reader {
         });
         let why = if answers.len() == mails.len().max(1) { unsafe_one } else { Some("no answer from intake") };
         if let Some(why) = why {
-            if !self.stop.is_cancelled() {
+            if !self.around.stop.is_cancelled() {
                 warn!("{} messages are not in the ledger yet and are read again: {why}", mails.len());
             }
             return false;
@@ -306,7 +348,7 @@ impl Reader {
     async fn make(&mut self, connection: &mut Connection, plan: &mut Plan) -> Result<Made, Fault> {
         self.after.act(connection).await?;
         loop {
-            if self.stop.is_cancelled() {
+            if self.around.stop.is_cancelled() {
                 return Ok(Made::Stopped);
             }
             let batch = plan.take(&self.suspects);
@@ -344,7 +386,7 @@ impl Reader {
                     continue;
                 }
                 Next::Fetch(one) => match bodies.got.get(&one.uid) {
-                    Some(bytes) if bytes.len() as u64 > self.settings.max_bytes => {
+                    Some(bytes) if bytes.len() as u64 > self.around.settings.max_bytes => {
                         (one, Content::TooLarge(bytes.len() as u64))
                     }
                     Some(bytes) => (one, Content::Mail(bytes.clone())),
@@ -361,7 +403,7 @@ impl Reader {
             plan.cursor.pass(one.uid);
             mails.push((one.uid, matches!(content, Content::TooLarge(_))));
             items.push(Received {
-                input: format!("{}/{}/{}", self.settings.mailbox, plan.cursor.uidvalidity, one.uid),
+                input: format!("{}/{}/{}", self.name, plan.cursor.uidvalidity, one.uid),
                 content,
                 envelope: Envelope::default(),
                 received_at: one.received_at,
@@ -369,14 +411,18 @@ impl Reader {
         }
         if plan.cursor.holes.len() > MOST_HOLES {
             let detail = format!("the server does not give {} of the messages that it lists", plan.cursor.holes.len());
-            return Err(Fault { reason: Reason::Unavailable, step: "fetch", detail });
+            return Err(Fault { reason: Reason::UnexpectedReply, step: "fetch", detail });
         }
         Ok(Made::Batch { items, mails })
     }
 }
 
 /// Runs to the end, unless `stop` comes and the time after it is over.
-async fn unless_stopped<T>(stop: &CancellationToken, grace: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    grace: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::mailbox;
 use crate::oauth2;
 use crate::secret::Secret;
 use crate::source::Start;
@@ -39,8 +40,16 @@ pub struct Settings {
     #[serde(default)]
     pub oauth2: Option<oauth2::Settings>,
     /// The mailbox to read, in plain Unicode with the server's separators (`INBOX/Sessions`). Default: `"INBOX"`.
-    #[serde(default = "inbox")]
-    pub mailbox: String,
+    #[serde(default)]
+    pub mailbox: Option<String>,
+    /// Several mailboxes instead of one, each with a place of its own, read over one connection:
+    /// `["INBOX", "Sessions/*"]`. In a name `*` stands for anything, `%` for one level of the hierarchy; a mailbox
+    /// that appears later is read as well. A pattern takes neither the mailbox that `after` moves to and what is below
+    /// it, nor those that the server marks as sent, drafts, junk, trash or a view of all: they are read if named. The
+    /// first one is watched with IDLE; the others are looked at every `poll_seconds`, and at once where the server
+    /// offers NOTIFY.
+    #[serde(default)]
+    pub mailboxes: Option<Vec<String>>,
     /// What is read of the mail that is there on first contact: `"now"` (none of it), `"all"`, or what was
     /// received since a date. Default: `"now"`. Later the position in the ledger decides.
     #[serde(default = "now")]
@@ -54,8 +63,8 @@ pub struct Settings {
     /// Whether the server is asked to tell of new mail at once (IDLE), if it can. Default: `true`.
     #[serde(default = "yes")]
     pub idle: bool,
-    /// Seconds between two looks at the mailbox without IDLE. With IDLE the mailbox is looked at all the same,
-    /// every fifth time of this, at least every 300 s. Default: 60.
+    /// Seconds between two looks at a mailbox without IDLE. With IDLE it is looked at all the same, every fifth time
+    /// of this, at least every 300 s. Default: 60.
     #[serde(default = "sixty")]
     pub poll_seconds: u32,
     /// Seconds without a byte from the server after which a command is given up and the connection made
@@ -66,6 +75,13 @@ pub struct Settings {
     /// (`too_large`). Default: 52428800 (50 MiB).
     #[serde(default = "fifty_mebibytes")]
     pub max_bytes: u64,
+}
+
+/// A mailbox, or a pattern of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
+    pub(super) text: &'a str,
+    pub(super) is_pattern: bool,
 }
 
 /// How the connection is secured.
@@ -94,10 +110,6 @@ pub enum After {
     Delete,
     /// It is left as it is.
     Nothing,
-}
-
-fn inbox() -> String {
-    "INBOX".to_owned()
 }
 
 fn now() -> Start {
@@ -141,14 +153,21 @@ impl Settings {
             (Some(_), Some(_)) => fault("password", "`password` and `oauth2` are both there", "remove one of them"),
             _ => {}
         }
-        if self.mailbox.is_empty() {
-            fault("mailbox", "`mailbox` is empty", "leave it out for `INBOX`");
+        match (&self.mailbox, &self.mailboxes) {
+            (Some(_), Some(_)) => fault("mailboxes", "`mailbox` and `mailboxes` are both there", "remove one of them"),
+            (Some(one), None) if one.is_empty() => fault("mailbox", "`mailbox` is empty", "leave it out for `INBOX`"),
+            (None, Some(several)) if several.is_empty() || several.iter().any(String::is_empty) => {
+                let sentence =
+                    if several.is_empty() { "`mailboxes` names none" } else { "one of `mailboxes` is empty" };
+                fault("mailboxes", sentence, "write names or patterns, such as `[\"INBOX\", \"Sessions/*\"]`");
+            }
+            _ => {}
         }
         if let After::MoveTo(folder) = &self.after {
             if folder.is_empty() {
                 fault("after.move_to", "`move_to` names no mailbox", "write its name, such as `Processed`");
-            } else if *folder == self.mailbox {
-                fault("after.move_to", "`move_to` is the mailbox that is read", "name another one");
+            } else if self.entries().iter().any(|entry| !entry.is_pattern && mailbox::same(entry.text, folder)) {
+                fault("after.move_to", "`move_to` is a mailbox that is read", "name another one");
             }
         }
         if self.poll_seconds == 0 {
@@ -162,6 +181,14 @@ impl Settings {
         }
         faults.extend(self.oauth2.iter().flat_map(oauth2::Settings::validate));
         faults
+    }
+
+    /// What is to be read, in the order of the settings.
+    pub(super) fn entries(&self) -> Vec<Entry<'_>> {
+        match &self.mailboxes {
+            Some(several) => several.iter().map(|text| Entry { text, is_pattern: text.contains(['*', '%']) }).collect(),
+            None => vec![Entry { text: self.mailbox.as_deref().unwrap_or("INBOX"), is_pattern: false }],
+        }
     }
 
     /// The port, said or usual.
@@ -196,7 +223,7 @@ mod tests {
         let settings = read("");
         assert_eq!(settings.validate(), []);
         assert_eq!((settings.port(), settings.tls), (993, Tls::Implicit));
-        assert_eq!((settings.mailbox.as_str(), settings.start), ("INBOX", Start::Now));
+        assert_eq!((settings.entries()[0].text, settings.start), ("INBOX", Start::Now));
         assert_eq!((settings.after, settings.idle, settings.max_bytes), (After::Flag, true, 52_428_800));
         assert_eq!(read("tls = 'starttls'").port(), 143);
     }
@@ -243,5 +270,18 @@ mod tests {
                 "{host}"
             );
         }
+    }
+
+    #[test]
+    fn one_mailbox_or_several_or_patterns() {
+        let keys = |more: &str| read(more).validate().into_iter().map(|(key, ..)| key).collect::<Vec<_>>();
+        let several = read("mailboxes = ['INBOX', 'Sessions/*']\nafter = { move_to = 'Sessions/Done' }");
+        assert_eq!(several.validate(), []);
+        assert_eq!(several.entries()[1], Entry { text: "Sessions/*", is_pattern: true });
+        assert!(!read("mailbox = 'a*'").entries()[0].is_pattern);
+        assert_eq!(keys("mailbox = 'a'\nmailboxes = ['b']"), ["mailboxes"]);
+        assert_eq!(keys("mailbox = ''"), ["mailbox"]);
+        assert_eq!((keys("mailboxes = []"), keys("mailboxes = ['a', '']")), (vec!["mailboxes"], vec!["mailboxes"]));
+        assert_eq!(keys("mailboxes = ['a', 'Inbox']\nafter = { move_to = 'INBOX' }"), ["after.move_to"]);
     }
 }

@@ -1,7 +1,8 @@
-//! A small IMAP server on loopback whose mailbox is a value, for what a real one won't do on command:
+//! A small IMAP server on loopback whose mailboxes are values, for what a real one won't do on command:
 //! it breaks off, refuses, lies about sizes or numbers anew, as its `tricks` say. Keeps the commands it got.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -35,26 +36,113 @@ pub(crate) struct Mail {
     pub(crate) flags: Vec<String>,
 }
 
+/// What is told as HIGHESTMODSEQ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Modseq {
+    /// Nothing, as by a server without CONDSTORE.
+    #[default]
+    Untold,
+    /// What it is.
+    True,
+    /// Always this.
+    Always(u64),
+    /// `[NOMODSEQ]`.
+    Refused,
+    /// Less each time.
+    Falling,
+}
+
+/// A mailbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    pub(crate) uidvalidity: u32,
+    pub(crate) uid_next: u32,
+    pub(crate) modseq: u64,
+    pub(crate) mails: BTreeMap<u32, Mail>,
+    pub(crate) moved: BTreeMap<u32, String>,
+    pub(crate) tricks: BTreeMap<u32, Trick>,
+    /// The attributes in a listing.
+    pub(crate) attributes: &'static str,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let (mails, moved, tricks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { uidvalidity: 7, uid_next: 1, modseq: 1, mails, moved, tricks, attributes: "" }
+    }
+}
+
+/// Used as a folder it is its INBOX.
 pub(crate) struct State {
     pub(crate) capabilities: String,
     pub(crate) user: String,
     pub(crate) password: String,
     /// The access token that is taken.
     pub(crate) token: String,
-    pub(crate) uidvalidity: u32,
-    pub(crate) uid_next: u32,
-    pub(crate) mails: BTreeMap<u32, Mail>,
-    pub(crate) moved: BTreeMap<u32, String>,
+    pub(crate) inbox: Folder,
+    /// The other mailboxes.
+    pub(crate) others: BTreeMap<String, Folder>,
+    /// Mailboxes that mails are moved to, without content.
     pub(crate) folders: Vec<String>,
-    pub(crate) tricks: BTreeMap<u32, Trick>,
+    pub(crate) modseq_told: Modseq,
+    falling: u64,
     /// False: SELECT does not tell the next UID.
     pub(crate) says_uid_next: bool,
     /// What is said instead of a greeting.
     pub(crate) greeting: &'static str,
     /// Commands that begin so are never answered.
     pub(crate) silent_on: Option<&'static str>,
+    /// Commands with this in them are answered with BAD, whatever the capabilities say.
+    pub(crate) unknown: Option<&'static str>,
     pub(crate) commands: Vec<String>,
     pub(crate) connections: u32,
+}
+
+impl Deref for State {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.inbox
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Folder {
+        &mut self.inbox
+    }
+}
+
+impl State {
+    fn folder(&mut self, name: &str) -> Option<&mut Folder> {
+        if name.eq_ignore_ascii_case("INBOX") { Some(&mut self.inbox) } else { self.others.get_mut(name) }
+    }
+
+    /// What is told of a modseq: the number, or none.
+    fn tell_modseq(&mut self, actual: u64) -> Option<u64> {
+        match self.modseq_told {
+            Modseq::Untold | Modseq::Refused => None,
+            Modseq::True => Some(actual),
+            Modseq::Always(number) => Some(number),
+            Modseq::Falling => {
+                self.falling -= 1;
+                Some(self.falling)
+            }
+        }
+    }
+
+    fn status(&mut self, name: &str) -> Option<String> {
+        if self.folders.iter().any(|one| one == name) {
+            return Some("MESSAGES 0 UIDNEXT 1 UIDVALIDITY 7".to_owned());
+        }
+        let folder = self.folder(name)?;
+        let text =
+            format!("MESSAGES {} UIDNEXT {} UIDVALIDITY {}", folder.mails.len(), folder.uid_next, folder.uidvalidity);
+        let modseq = folder.modseq;
+        Some(match self.tell_modseq(modseq) {
+            Some(modseq) => format!("{text} HIGHESTMODSEQ {modseq}"),
+            None => text,
+        })
+    }
 }
 
 pub(crate) struct Server {
@@ -81,15 +169,15 @@ impl Server {
             user: "robot".to_owned(),
             password: "secret \"word\"".to_owned(),
             token: "good".to_owned(),
-            uidvalidity: 7,
-            uid_next: 1,
-            mails: BTreeMap::new(),
-            moved: BTreeMap::new(),
+            inbox: Folder::new(),
+            others: BTreeMap::new(),
             folders: vec!["Processed".to_owned()],
-            tricks: BTreeMap::new(),
+            modseq_told: Modseq::Untold,
+            falling: 1_000_000,
             says_uid_next: true,
             greeting: "* OK ready",
             silent_on: None,
+            unknown: None,
             commands: Vec::new(),
             connections: 0,
         }));
@@ -114,11 +202,21 @@ impl Server {
 
     /// A mail arrives; whoever is in IDLE hears of it.
     pub(crate) fn deliver(&self, text: &str, date: &str) -> u32 {
+        self.deliver_to("INBOX", text, date)
+    }
+
+    /// A mail arrives in a mailbox, which is made if it is not there.
+    pub(crate) fn deliver_to(&self, name: &str, text: &str, date: &str) -> u32 {
         let mut state = self.state();
-        let uid = state.uid_next;
-        state.uid_next += 1;
+        if name != "INBOX" {
+            state.others.entry(name.to_owned()).or_insert_with(Folder::new);
+        }
+        let folder = state.folder(name).expect("a mailbox");
+        let uid = folder.uid_next;
+        folder.uid_next += 1;
+        folder.modseq += 1;
         let mail = Mail { bytes: text.as_bytes().to_vec(), date: date.to_owned(), flags: Vec::new() };
-        state.mails.insert(uid, mail);
+        folder.mails.insert(uid, mail);
         drop(state);
         self.arrivals.send_modify(|count| *count += 1);
         uid
@@ -151,8 +249,11 @@ struct Peer {
     state: Arc<Mutex<State>>,
     arrived: watch::Receiver<u32>,
     stepped: watch::Sender<u32>,
-    /// What the peer believes to be in the mailbox.
+    /// The mailbox that is open, and what the peer believes to be in it.
+    open: String,
     told: usize,
+    /// The next UIDs of the others as last told, once it wants to be told.
+    notified: Option<BTreeMap<String, u32>>,
 }
 
 type Io = std::io::Result<()>;
@@ -165,11 +266,25 @@ impl Peer {
         stepped: watch::Sender<u32>,
     ) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, state, arrived, stepped, told: 0 }
+        Self {
+            read: BufReader::new(read),
+            write,
+            state,
+            arrived,
+            stepped,
+            open: String::new(),
+            told: 0,
+            notified: None,
+        }
     }
 
     fn with<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
         use_it(&mut self.state.lock().expect("state"))
+    }
+
+    /// The open mailbox.
+    fn at<R>(&self, use_it: impl FnOnce(&mut Folder) -> R) -> R {
+        self.with(|state| use_it(state.folder(&self.open).expect("an open mailbox")))
     }
 
     async fn say(&mut self, text: impl AsRef<[u8]>) -> Io {
@@ -198,6 +313,10 @@ impl Peer {
             });
             if silent {
                 std::future::pending::<()>().await;
+            }
+            if self.with(|state| state.unknown.is_some_and(|text| command.contains(text))) {
+                self.say(format!("{tag} BAD what?")).await?;
+                continue;
             }
             let words: Vec<&str> = command.split(' ').collect();
             let rest = |n: usize| command.splitn(n + 1, ' ').nth(n).unwrap_or_default().to_owned();
@@ -237,14 +356,18 @@ impl Peer {
                     self.bearer(mechanism, &initial).await?
                 }
                 ["SELECT" | "EXAMINE", ..] => self.select(&rest(1), words[0] == "EXAMINE").await?,
-                ["STATUS", folder, ..] => {
-                    let there = self.with(|state| state.folders.contains(&folder.trim_matches('"').to_owned()));
-                    if there {
-                        self.say(format!("* STATUS {folder} (MESSAGES 0)")).await?;
+                ["STATUS", folder, ..] => match self.with(|state| state.status(folder.trim_matches('"'))) {
+                    Some(status) => {
+                        self.say(format!("* STATUS {folder} ({status})")).await?;
                         "OK done".to_owned()
-                    } else {
-                        "NO [NONEXISTENT] no such mailbox".to_owned()
                     }
+                    None => "NO [NONEXISTENT] no such mailbox".to_owned(),
+                },
+                ["LIST", "\"\"", pattern, ..] => self.listing(pattern.trim_matches('"'), words.len() > 3).await?,
+                ["NOTIFY", "SET", ..] => {
+                    let now = self.with(|state| state.others.iter().map(|(n, f)| (n.clone(), f.uid_next)).collect());
+                    self.notified = Some(now);
+                    "OK you will be told".to_owned()
                 }
                 ["CREATE", folder] => {
                     self.with(|state| state.folders.push(folder.trim_matches('"').to_owned()));
@@ -258,7 +381,8 @@ impl Peer {
                 ["UID", "FETCH", set, ..] => self.list(set).await?,
                 ["UID", "STORE", set, ..] => {
                     let flags = rest(4).trim_matches(['(', ')']).to_owned();
-                    self.with(|state| {
+                    self.at(|state| {
+                        state.modseq += 1;
                         for uid in uids(set, state) {
                             let mail = state.mails.get_mut(&uid).expect("a mail");
                             mail.flags.extend(flags.split(' ').map(str::to_owned));
@@ -270,7 +394,8 @@ impl Peer {
                     self.relocate(set, folder.trim_matches('"'), words[1] == "MOVE")
                 }
                 ["UID", "EXPUNGE", set] => {
-                    self.with(|state| {
+                    self.at(|state| {
+                        state.modseq += 1;
                         for uid in uids(set, state) {
                             state.mails.remove(&uid);
                         }
@@ -313,10 +438,13 @@ impl Peer {
     }
 
     async fn select(&mut self, name: &str, read_only: bool) -> std::io::Result<String> {
-        if name != "\"INBOX\"" {
+        let (name, asks_modseq) = name.strip_suffix(" (CONDSTORE)").map_or((name, false), |name| (name, true));
+        self.open = name.trim_matches('"').to_owned();
+        let found =
+            self.with(|state| state.folder(&self.open).map(|f| (f.mails.len(), f.uidvalidity, f.uid_next, f.modseq)));
+        let Some((count, uidvalidity, uid_next, modseq)) = found else {
             return Ok("NO [NONEXISTENT] no such mailbox".to_owned());
-        }
-        let (count, uidvalidity, uid_next) = self.with(|s| (s.mails.len(), s.uidvalidity, s.uid_next));
+        };
         self.told = count;
         self.say(format!("* {count} EXISTS")).await?;
         self.say("* OK [PERMANENTFLAGS (\\Seen \\Flagged \\Deleted \\*)] kept").await?;
@@ -324,12 +452,40 @@ impl Peer {
         if self.with(|state| state.says_uid_next) {
             self.say(format!("* OK [UIDNEXT {uid_next}] next")).await?;
         }
+        if !asks_modseq {
+            // As Dovecot does.
+        } else if self.with(|state| state.modseq_told) == Modseq::Refused {
+            self.say("* OK [NOMODSEQ] not here").await?;
+        } else if let Some(modseq) = self.with(|state| state.tell_modseq(modseq)) {
+            self.say(format!("* OK [HIGHESTMODSEQ {modseq}] highest")).await?;
+        }
         Ok(format!("OK [READ-{}] opened", if read_only { "ONLY" } else { "WRITE" }))
+    }
+
+    /// The mailboxes that a pattern with one wildcard at its end names.
+    async fn listing(&mut self, pattern: &str, with_status: bool) -> std::io::Result<String> {
+        let (start, wildcard) = pattern.split_at(pattern.len() - 1);
+        let names: Vec<(String, &str)> = self.with(|state| {
+            let others = state.others.iter().map(|(name, folder)| (name.clone(), folder.attributes));
+            let all = std::iter::once(("INBOX".to_owned(), state.inbox.attributes)).chain(others);
+            let all = all.chain(state.folders.iter().map(|name| (name.clone(), "")));
+            let within =
+                |name: &str| name.strip_prefix(start).is_some_and(|rest| wildcard == "*" || !rest.contains('/'));
+            all.filter(|(name, _)| within(name)).collect()
+        });
+        for (name, attributes) in names {
+            self.say(format!("* LIST ({attributes}) \"/\" \"{name}\"")).await?;
+            if with_status {
+                let status = self.with(|state| state.status(&name)).expect("it is there");
+                self.say(format!("* STATUS \"{name}\" ({status})")).await?;
+            }
+        }
+        Ok("OK listed".to_owned())
     }
 
     /// Tells of what came or went since it was told last.
     async fn tell(&mut self) -> Io {
-        let count = self.with(|state| state.mails.len());
+        let count = self.at(|folder| folder.mails.len());
         for gone in (count..self.told).rev() {
             self.say(format!("* {} EXPUNGE", gone + 1)).await?;
         }
@@ -337,11 +493,20 @@ impl Peer {
             self.say(format!("* {count} EXISTS")).await?;
         }
         self.told = count;
+        let Some(mut notified) = self.notified.take() else { return Ok(()) };
+        let now: Vec<(String, u32)> =
+            self.with(|state| state.others.iter().map(|(name, folder)| (name.clone(), folder.uid_next)).collect());
+        for (name, uid_next) in now {
+            if notified.insert(name.clone(), uid_next) != Some(uid_next) && name != self.open {
+                self.say(format!("* STATUS \"{name}\" (UIDNEXT {uid_next})")).await?;
+            }
+        }
+        self.notified = Some(notified);
         Ok(())
     }
 
     async fn list(&mut self, set: &str) -> std::io::Result<String> {
-        let lines = self.with(|state| {
+        let lines = self.at(|state| {
             let mut lines = Vec::new();
             for uid in uids(set, state) {
                 let (number, mail) = state
@@ -367,18 +532,18 @@ impl Peer {
     }
 
     async fn bodies(&mut self, set: &str) -> std::io::Result<String> {
-        let wanted: Vec<u32> = self.with(|state| uids(set, state));
+        let wanted: Vec<u32> = self.at(|state| uids(set, state));
         for uid in wanted {
-            let (trick, bytes) = self.with(|s| (s.tricks.get(&uid).copied(), s.mails[&uid].bytes.clone()));
+            let (trick, bytes) = self.at(|s| (s.tricks.get(&uid).copied(), s.mails[&uid].bytes.clone()));
             match trick {
                 Some(Trick::No) => return Ok("NO [SERVERBUG] can't read that one".to_owned()),
                 Some(Trick::Vanish) => {
-                    self.with(|state| state.mails.remove(&uid));
+                    self.at(|state| state.mails.remove(&uid));
                     continue;
                 }
                 Some(Trick::BreakOff | Trick::BreakOffOnce) => {
                     if trick == Some(Trick::BreakOffOnce) {
-                        self.with(|state| state.tricks.remove(&uid));
+                        self.at(|state| state.tricks.remove(&uid));
                     }
                     self.say(format!("* 1 FETCH (UID {uid} BODY[] {{5000}}\r\nSubject: \r\n* BYE sorry")).await?;
                     return Err(std::io::ErrorKind::ConnectionReset.into());
@@ -408,6 +573,8 @@ impl Peer {
             if !state.folders.iter().any(|one| one == folder) {
                 return "NO [TRYCREATE] no such mailbox".to_owned();
             }
+            let state = state.folder(&self.open).expect("an open mailbox");
+            state.modseq += 1;
             for uid in uids(set, state) {
                 state.moved.insert(uid, folder.to_owned());
                 if remove {
@@ -436,7 +603,7 @@ impl Peer {
 }
 
 /// The messages of a set that are there; `n:*` names the last one in any case.
-fn uids(set: &str, state: &State) -> Vec<u32> {
+fn uids(set: &str, state: &Folder) -> Vec<u32> {
     let last = state.mails.keys().last().copied().unwrap_or(0);
     let number = |text: &str| if text == "*" { last } else { text.parse().expect("a UID") };
     let mut found = Vec::new();

@@ -67,6 +67,16 @@ impl Mailbox {
         self.command(&format!("DELETE \"{folder}\"")).await;
     }
 
+    /// Makes a folder, without the mails of an earlier test.
+    pub(crate) async fn renew(&mut self, folder: &str) {
+        let there =
+            self.command(&format!("LIST \"\" \"{folder}\"")).await.iter().any(|(text, _)| text.starts_with("* LIST"));
+        if there {
+            self.delete(folder).await;
+        }
+        self.create(folder).await;
+    }
+
     /// Removes all mails of a folder.
     pub(crate) async fn clear(&mut self, folder: &str) {
         if self.count(folder).await > 0 {

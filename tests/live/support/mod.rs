@@ -7,6 +7,7 @@ pub(crate) mod disk;
 pub(crate) mod mailbox;
 pub(crate) mod post;
 pub(crate) mod program;
+pub(crate) mod relay;
 pub(crate) mod servers;
 pub(crate) mod tickets;
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::progress::Progress;
 use super::{Context, Failure, Result, output, preview};
-use crate::config::Config;
+use crate::config::{BY_HAND, Config, PIPE};
 use crate::digest::sha256;
 use crate::intake::{self, Gate, Rules};
 use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
@@ -24,11 +24,6 @@ use crate::service::{Router, Service};
 use crate::session::evidence::Extraction;
 use crate::source::{BATCH_BYTES, BATCH_ITEMS, Batch, Content, Inlet, Received, Settled, files};
 use crate::verify::{Dns, Verifier};
-
-/// The name under which the ledger knows what was processed by hand.
-pub(super) const BY_HAND: &str = "process";
-/// The name under which it knows what an MTA piped in.
-const PIPE: &str = "pipe";
 
 /// Take messages once through the whole path: extract, commit, deliver.
 ///

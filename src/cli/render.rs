@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Context, Failure, Result, preview, process};
+use crate::config::BY_HAND;
 use crate::ledger::{Leg, Planner as _};
 use crate::record::route::Route;
 use crate::service::Router;
@@ -32,7 +33,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
     super::destination::known(&config, &args.to)?;
     config.routes = vec![Route { to: vec![args.to], ..Route::default() }];
     let router = Router::new(&config);
-    let rules = process::rules(&config, process::BY_HAND);
+    let rules = process::rules(&config, BY_HAND);
     let (runtime, ledger) = (super::runtime()?, preview::ledger(&config)?);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut sessions, mut count, now) = (0, 0, Timestamp::now());

@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use guard::{BrakeTable, LimitsTable};
 pub use privacy::{Forever, KeepRaw, PatternTable, PrivacyTable};
-pub use source::{PipeTable, SourceConfig, SourceTable};
+pub use source::{BY_HAND, PIPE, PipeTable, SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;

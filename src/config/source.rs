@@ -72,6 +72,11 @@ pub(super) struct Around<'a> {
     pub(super) places: &'a Places,
 }
 
+/// The ledger's name for the files that `process` is given.
+pub const BY_HAND: &str = "process";
+/// The ledger's name for the messages that it gets on stdin.
+pub const PIPE: &str = "pipe";
+
 pub(super) fn check(
     name: &str,
     table: SourceTable,
@@ -81,6 +86,10 @@ pub(super) fn check(
 ) -> Option<SourceConfig> {
     let Around { base, state, limits, privacy, places } = *around;
     let before = faults.len();
+    if [BY_HAND, PIPE].contains(&name) {
+        let sentence = format!("`{name}` is what the ledger calls the mail that `mail2crm process` is given");
+        faults.push(places.fault(&["source", name], "bad_name", sentence).hint("choose another name"));
+    }
     let SourceTable { mut kind, instance, profile: profile_name, trust } = table;
     for (key, sentence, hint) in kind.validate() {
         let path: Vec<&str> = ["source", name].into_iter().chain(key.split('.')).collect();
@@ -138,7 +147,7 @@ pub(super) fn below(base: &Path, path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use crate::catalogue::Catalogue;
-    use crate::config::{Config, compose};
+    use crate::config::{BY_HAND, Config, PIPE, compose};
     use crate::diagnostic::{Diagnostics, SourceFile};
     use crate::message::authenticity::TrustPolicy;
 
@@ -171,6 +180,16 @@ mod tests {
         assert!(matches!(pipe("[pipe]\ntrust = { dkim = [\"a.example\"] }\n").unwrap(), TrustPolicy::Named(_)));
         let faults = pipe("[pipe]\ntrust = { dkim = [\"localhost\"] }\n").unwrap_err();
         assert!(faults.render().contains("a.toml:2:19"), "{}", faults.render());
+    }
+
+    #[test]
+    fn the_names_of_what_process_is_given_are_taken() {
+        for name in [BY_HAND, PIPE] {
+            let text = format!("[source.{name}]\nkind = \"maildir\"\npath = \"m\"\ntrust = \"anyone\"\n");
+            let faults = compose(&SourceFile::new("a.toml", text), "".as_ref(), &Catalogue::read(None).unwrap());
+            let faults = faults.unwrap_err().render();
+            assert!(faults.contains("a.toml:1:") && faults.contains("choose another name"), "{faults}");
+        }
     }
 
     #[test]

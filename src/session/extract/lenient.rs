@@ -76,6 +76,9 @@ pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) ->
     }
 }
 
+/// Links are words, too.
+const LONGEST_WORD: usize = 4_096;
+
 struct Parser<'t> {
     text: &'t str,
     bytes: &'t [u8],
@@ -103,8 +106,17 @@ impl Parser<'_> {
         Err(if self.at >= self.bytes.len() { Fault::End } else { Fault::Syntax(self.at) })
     }
 
-    /// Blanks, line breaks with their quote marks, and the invisible characters that mail programs add.
+    /// Blanks and comments.
     fn blanks(&mut self) {
+        self.spaces();
+        while self.peek() == Some(b'/') && self.comment() {
+            self.loose = true;
+            self.spaces();
+        }
+    }
+
+    /// Blanks, line breaks with their quote marks, and the invisible characters that mail programs add.
+    fn spaces(&mut self) {
         while let Some(byte) = self.peek() {
             match byte {
                 b' ' | b'\t' | b'\r' => self.at += 1,
@@ -123,7 +135,6 @@ impl Parser<'_> {
                     }
                     self.at += c.len_utf8();
                 }
-                b'/' if self.comment() => self.loose = true,
                 _ => return,
             }
         }
@@ -415,7 +426,8 @@ impl Parser<'_> {
                 let before = self.at;
                 self.at += length;
                 let after = self.at;
-                self.blanks();
+                // No comments: they may hold quotes, each of which would have the rest of the line looked at again.
+                self.spaces();
                 let ends = matches!(self.peek(), Some(b':' | b',' | b'}' | b']'));
                 self.at = after;
                 if ends {
@@ -474,7 +486,9 @@ impl Parser<'_> {
         if out.is_empty() || out.ends_with(' ') || self.peek() == Some(b' ') {
             return;
         }
-        let word = out.rsplit(' ').next().unwrap_or("");
+        // What is longer is no word; to look for its beginning at every break would be quadratic.
+        let tail = out.get(out.floor_char_boundary(out.len().saturating_sub(LONGEST_WORD))..).unwrap_or("");
+        let Some(word) = tail.rsplit(' ').next().filter(|word| word.len() < LONGEST_WORD) else { return };
         let is_link = word.contains("://") || word.contains('@');
         let is_token = word.len() == out.len() && word.bytes().any(|b| matches!(b, b'_' | b'0'..=b'9'));
         if is_link || is_token || (word.len() > 1 && word.ends_with('-')) {

@@ -29,7 +29,7 @@ fn tight() -> Limits {
         nesting: 3,
         decoded_bytes: 32 << 10,
         unpacked_bytes: 64 << 10,
-        ratio: 10,
+        unpacked_ratio: 10,
         json_depth: 12,
         json_bytes: 8 << 10,
         ..Limits::default()
@@ -40,7 +40,6 @@ fn tight() -> Limits {
 pub fn mime(bytes: &[u8]) {
     let message = parsed(bytes, &Limits::default());
     let small = parsed(bytes, &tight());
-    assert!(small.refusal.is_some() || small.message_id == message.message_id, "a limit of the parts changes the head");
     message.originals();
     automatic::recognise(&message, Some(&InstanceKey::of_previews()));
     found(&extracted(&message, &Limits::default()), &Limits::default());

@@ -63,6 +63,11 @@ const BOMBS: &[Bomb] = &[
         let one = |n| format!("{{\"id\":{n},\"call_type\":\"Voice Inbound\",\"status\":\"finished\"}}\n");
         inside(&(0..900).map(one).collect::<String>(), "\n")
     }),
+    Bomb("rows below a wide row", "no_metadata", || {
+        let mail = format!("{HEAD}Content-Type: text/html\r\n\r\n<table><tr><td>Session ID{}", "<td>1".repeat(30_000));
+        let rows = (8 * MIB - mail.len()) / 20;
+        format!("{mail}{}", "<tr><td>Status<td>x\n".repeat(rows)).into_bytes()
+    }),
     Bomb("tables in tables", "too_large", || {
         let mail = format!("{HEAD}Content-Type: text/html\r\n\r\n");
         [mail.as_bytes(), "<table><tr><td>Session ID<td>".repeat(49 * MIB / 29).as_bytes()].concat()

@@ -208,19 +208,16 @@ impl<'r> Reader<'r> {
         if line.starts_with(['"', '“', '{', '}', '[', ']']) {
             return None;
         }
-        let head_end = line.char_indices().nth(self.profile.longest_label() + 24).map_or(line.len(), |(i, _)| i);
-        let head = line.get(..head_end).unwrap_or(line);
-        let bytes = head.as_bytes();
-        // Within a line this is asked behind every comma.
-        let mut tries = if strict { 3 } else { usize::MAX };
-        for (i, c) in head.char_indices() {
+        let most = self.profile.longest_label() + 24;
+        let bytes = line.as_bytes();
+        for (i, c) in line.char_indices().take(most) {
             let (length, firm) = match c {
                 ':' | '：' | '=' | '\t' => (c.len_utf8(), true),
                 '|' => (1, false),
                 '-' | '–' | '—'
                     if i > 0
                         && bytes.get(i - 1) == Some(&b' ')
-                        && head.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) =>
+                        && line.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) =>
                 {
                     (c.len_utf8(), false)
                 }
@@ -230,12 +227,14 @@ impl<'r> Reader<'r> {
             if strict && !firm {
                 continue;
             }
-            if tries == 0 {
-                break;
-            }
-            tries -= 1;
-            let left = head.get(..i).unwrap_or("");
-            let Some(label) = self.profile.label(left, &mut self.scratch) else { continue };
+            let left = line.get(..i).unwrap_or("");
+            let Some(label) = self.profile.label(left, &mut self.scratch) else {
+                // Within a line this is asked behind every comma: the first mark decides.
+                if strict {
+                    return None;
+                }
+                continue;
+            };
             if label.weak && !firm && self.block.is_empty() {
                 continue;
             }
@@ -251,7 +250,7 @@ impl<'r> Reader<'r> {
                 .unwrap_or(value);
             return Some((label, value.trim()));
         }
-        if strict || head_end < line.len() {
+        if strict || line.char_indices().nth(most).is_some() {
             return None;
         }
         // A label alone on its line.

@@ -5,6 +5,8 @@
 //! for a number (kept as strings of their digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
 //! a string with bare quotes in it ends.
 
+use std::ops::Range;
+
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
@@ -65,6 +67,7 @@ pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) ->
         left: max_depth.min(120),
         repeated: Vec::new(),
         loose: false,
+        judged: None,
         values: 0,
     };
     match parser.value() {
@@ -88,6 +91,8 @@ struct Parser<'t> {
     repeated: Vec<String>,
     values: usize,
     loose: bool,
+    /// A comment behind a quote, and whether something structural follows it.
+    judged: Option<(Range<usize>, bool)>,
 }
 
 /// Bytes of the quotes that a word processor makes of `"`, and their length.
@@ -412,6 +417,28 @@ impl Parser<'_> {
         }
     }
 
+    /// Whether something structural comes next, behind a comment at most. Quotes in that comment are followed by
+    /// what it is followed by: said once, or each of them would have the rest of the line looked at again.
+    fn ends_string(&mut self) -> bool {
+        let is_structural = |byte: Option<u8>| matches!(byte, Some(b':' | b',' | b'}' | b']'));
+        self.spaces();
+        if !self.rest().starts_with("//") {
+            return is_structural(self.peek());
+        }
+        let start = self.at;
+        if let Some((comment, ends)) = &self.judged
+            && comment.contains(&start)
+        {
+            return *ends;
+        }
+        self.comment();
+        let end = self.at;
+        self.spaces();
+        let ends = is_structural(self.peek());
+        self.judged = Some((start..end, ends));
+        ends
+    }
+
     /// A string between typographic or single quotes ends at the quote that something structural follows.
     fn marked_string(&mut self, single: bool) -> Result<String, Fault> {
         let mut out = String::new();
@@ -426,9 +453,7 @@ impl Parser<'_> {
                 let before = self.at;
                 self.at += length;
                 let after = self.at;
-                // No comments: they may hold quotes, each of which would have the rest of the line looked at again.
-                self.spaces();
-                let ends = matches!(self.peek(), Some(b':' | b',' | b'}' | b']'));
+                let ends = self.ends_string();
                 self.at = after;
                 if ends {
                     return Ok(out);

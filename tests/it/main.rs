@@ -7,6 +7,7 @@ mod configuration;
 mod connectors;
 mod corpus;
 mod extract;
+mod fuzzed;
 mod imap;
 mod listening;
 mod mailboxes;

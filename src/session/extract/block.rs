@@ -3,13 +3,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Candidate, Harvest, Place};
+use super::{Candidate, Harvest, Place, lenient};
 use crate::outcome::Reason;
 use crate::session::Channel;
 use crate::session::document::split_disposition;
 use crate::session::evidence::How;
 use crate::session::normalize;
 use crate::session::profile::{Form, Label, Profile, Slot};
+
+/// Items of one list: dispositions, people, links, texts.
+const MAX_LISTED: usize = 1_000;
+/// Bytes, and levels, of a value that is JSON itself.
+const MAX_WHOLE: (usize, usize) = (16 << 10, 16);
 
 /// What one session's labels said so far.
 #[derive(Debug, Default)]
@@ -74,7 +79,10 @@ impl Block {
         }
         let top = target.split('.').next().unwrap_or(target);
         let new = !self.places.iter().any(|(p, _)| p.split('.').next() == Some(top));
-        self.places.push((target.to_owned(), place()));
+        // The first place of a path is its evidence; a list may be told in many.
+        if new || !self.places.iter().any(|(p, _)| p == target) {
+            self.places.push((target.to_owned(), place()));
+        }
         if new {
             self.known += 1;
             self.signs += usize::from(profile.is_signature(label.slot) || label.slot == Slot::Dispositions);
@@ -117,17 +125,22 @@ impl Block {
                         item.insert(key.to_owned(), Value::String(part));
                     }
                 }
-                self.dispositions().push(Value::Object(item));
+                let list = self.dispositions();
+                if list.len() < MAX_LISTED {
+                    list.push(Value::Object(item));
+                }
                 true
             }
             Form::Code | Form::Note => {
                 let key = target.split('.').nth(1).unwrap_or("code").to_owned();
                 let list = self.dispositions();
+                let has_room = list.len() < MAX_LISTED;
                 match list.last_mut().and_then(Value::as_object_mut).filter(|d| !d.contains_key(&key)) {
                     Some(open) => {
                         open.insert(key, Value::String(value.to_owned()));
                     }
-                    None => list.push(json!({ key: value })),
+                    None if has_room => list.push(json!({ key: value })),
+                    None => {}
                 }
                 true
             }
@@ -150,7 +163,7 @@ impl Block {
                 true
             }
             Form::Links => {
-                let links: Vec<Value> = links(value).map(|url| json!({ "url": url })).collect();
+                let links: Vec<Value> = links(value).take(MAX_LISTED).map(|url| json!({ "url": url })).collect();
                 if links.is_empty() && is_no(value) {
                     return false;
                 }
@@ -161,13 +174,13 @@ impl Block {
                 true
             }
             Form::People => {
-                let people: Vec<Value> = value.split(['\n', ';', ',']).filter_map(participant).collect();
+                let people = value.split(['\n', ';', ',']).filter_map(participant).take(MAX_LISTED).collect();
                 self.document.entry(target).or_insert(Value::Array(people));
                 true
             }
             Form::Texts => {
                 let texts = value.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| json!({ "text": l }));
-                self.document.entry(target).or_insert(Value::Array(texts.collect()));
+                self.document.entry(target).or_insert(Value::Array(texts.take(MAX_LISTED).collect()));
                 true
             }
             Form::Text | Form::Long => {
@@ -232,8 +245,10 @@ impl Block {
         if self.known < 2 || (self.weak_id && self.signs == 0) {
             return;
         }
+        let document = Value::Object(self.document);
+        harvest.weigh(values(&document), 0);
         harvest.found.push(Candidate {
-            document: Value::Object(self.document),
+            document,
             how,
             place: Place::Lines(self.places),
             hint: self.channel,
@@ -245,7 +260,21 @@ impl Block {
 /// A value that is an object or a list in JSON, as in YAML of one level.
 fn structured(value: &str) -> Option<Value> {
     let is_closed = matches!((value.as_bytes().first()?, value.as_bytes().last()?), (b'{', b'}') | (b'[', b']'));
-    is_closed.then(|| serde_json::from_str(value).ok()).flatten()
+    let (bytes, levels) = MAX_WHOLE;
+    if !is_closed || value.len() > bytes {
+        return None;
+    }
+    let whole = lenient::parse(value, 0, lenient::Dress::default(), levels).ok()?;
+    (whole.end == value.len() && !whole.loose).then_some(whole.value)
+}
+
+/// How many values there are in a document, itself included.
+fn values(document: &Value) -> usize {
+    match document {
+        Value::Array(items) => 1 + items.iter().map(values).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(values).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 /// Where a value goes in the document.
@@ -299,13 +328,12 @@ fn is_no(value: &str) -> bool {
     normalize::boolean(&Value::String(value.to_owned())) == normalize::Read::Value(false)
 }
 
+/// Words that begin as a link does, wherever in a word that is. One link holds no other.
 fn links(value: &str) -> impl Iterator<Item = &str> {
-    value.match_indices("http").filter_map(|(i, _)| {
-        let rest = value.get(i..)?;
-        let end = rest
-            .find(|c: char| c.is_whitespace() || matches!(c, '>' | '"' | ')' | ']' | ',' | '<'))
-            .unwrap_or(rest.len());
-        rest.get(..end).filter(|u| u.starts_with("http://") || u.starts_with("https://"))
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '>' | '"' | ')' | ']' | ',' | '<');
+    value.split(is_end).filter_map(|word| {
+        let start = ["http://", "https://"].into_iter().filter_map(|scheme| word.find(scheme)).min()?;
+        word.get(start..)
     })
 }
 

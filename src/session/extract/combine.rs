@@ -15,6 +15,9 @@ use crate::session::redact::Redaction;
 use crate::session::version::{self, Relation};
 use crate::session::{Channel, Session};
 
+/// Sentences about the readings of one session that are kept.
+const MAX_WARNINGS: usize = 50;
+
 /// One reading, understood.
 struct Understood {
     document: Value,
@@ -63,7 +66,7 @@ pub(super) fn combine(harvest: Harvest, instance: &str, profile: &Profile, priva
         (None, None) => Extraction::None,
         (None, Some(broken)) => Extraction::Refused(broken.reason, broken.sentence),
         (Some(first), broken) => {
-            first.warnings.extend(broken.map(|b| b.sentence).into_iter().chain(notes));
+            first.warnings.extend(broken.map(|b| b.sentence).into_iter().chain(notes).take(MAX_WARNINGS));
             Extraction::Sessions(sessions)
         }
     }
@@ -141,7 +144,7 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
     group.sort_by_key(|u| u.how);
     let mut rest = group.into_iter();
     let Some(mut best) = rest.next() else { return Err("no reading".to_owned()) };
-    let mut warnings = Vec::new();
+    let (mut warnings, mut digest) = (Vec::new(), None);
     let mut evidence = best.evidence();
     let mut masked = std::mem::take(&mut best.masked);
     for mut other in rest {
@@ -162,7 +165,7 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
         if best.document == other.document {
             continue;
         }
-        let relation = if equal { relation(&best, &other) } else { Relation::Supplement };
+        let relation = if equal { relation(&best, &mut digest, &other) } else { Relation::Supplement };
         match relation {
             Relation::Duplicate => continue,
             Relation::Older => {
@@ -173,6 +176,7 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
                 warnings.push(format!("an older version of it in {} is left aside", best.place.name()));
                 evidence = other.evidence();
                 best = other;
+                digest = None;
                 continue;
             }
             Relation::Supplement => {}
@@ -182,6 +186,7 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
         if merged != best.document {
             best.document = merged;
             best.changed = true;
+            digest = None;
             for (field, place) in other.evidence() {
                 if !evidence.iter().any(|(f, _)| *f == field) {
                     evidence.push((field, place));
@@ -204,8 +209,8 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
         }
         evidence.retain(|(field, _)| reading.from.iter().any(|(f, _)| f == field));
     }
-    reading.warnings.extend(warnings);
-    for sentence in masked {
+    reading.warnings.extend(warnings.into_iter().take(MAX_WARNINGS));
+    for sentence in masked.into_iter().take(MAX_WARNINGS) {
         if !reading.warnings.contains(&sentence) {
             reading.warnings.push(sentence);
         }
@@ -221,13 +226,11 @@ fn one(mut group: Vec<Understood>, instance: &str, profile: &Profile) -> Result<
     })
 }
 
-fn relation(a: &Understood, b: &Understood) -> Relation {
-    version::order(
-        a.reading.session.updated_at,
-        &version::digest(&a.document),
-        b.reading.session.updated_at,
-        &version::digest(&b.document),
-    )
+/// `digest` is that of the first, once it is known: many readings may be compared with a large one.
+fn relation(a: &Understood, digest: &mut Option<String>, b: &Understood) -> Relation {
+    let digest = digest.get_or_insert_with(|| version::digest(&a.document));
+    let (a, b_digest) = (&a.reading.session, version::digest(&b.document));
+    version::order(a.updated_at, digest, b.reading.session.updated_at, &b_digest)
 }
 
 /// The stronger document with what only the weaker one says. Fields, not keys, decide what is missing.

@@ -298,13 +298,15 @@ impl Lines<'_> {
 /// How many `>` or `|` a line begins with.
 fn quote_depth(text: &str, line_start: usize) -> usize {
     let line = text.get(line_start..).unwrap_or("");
-    line.bytes().take_while(|b| matches!(b, b'>' | b'|' | b' ')).filter(|b| *b != b' ').count().min(16)
+    line.bytes().take(256).take_while(|b| matches!(b, b'>' | b'|' | b' ')).filter(|b| *b != b' ').count().min(16)
 }
 
 /// True if the lines from this one on are cut at a fixed width, wherever that is in a word: three of the same
 /// length at least.
 fn is_cut(text: &str, line_start: usize) -> bool {
-    let mut lines = text.get(line_start..).unwrap_or("").split('\n').map(|l| l.trim_end_matches('\r'));
+    // Asked at every brace: no further than three such lines go.
+    let text = text.get(line_start..text.floor_char_boundary(line_start + 10_000)).unwrap_or("");
+    let mut lines = text.split('\n').map(|l| l.trim_end_matches('\r'));
     let Some(first) = lines.next().filter(|l| l.len() >= 40 && l.len() <= 1_000) else { return false };
     let width = first.chars().count();
     lines.take(2).filter(|l| l.len() <= 4_000 && l.chars().count() == width).count() == 2
@@ -412,7 +414,7 @@ impl Harvest {
     }
 
     /// Counts what was kept of a document: its values, and its bytes at 64 a value.
-    fn weigh(&mut self, values: usize, bytes: usize) {
+    pub(super) fn weigh(&mut self, values: usize, bytes: usize) {
         self.values += values + bytes / 64;
     }
 

@@ -20,11 +20,20 @@ const MAX_GAP: usize = 25;
 pub(super) fn read(text: &str, place: &str, skip: &[Range<usize>], profile: &Profile, harvest: &mut Harvest) {
     let mut reader = Reader::new(place, profile);
     let has_hard_blanks = memmem::find(text.as_bytes(), "\u{a0}".as_bytes()).is_some();
-    let mut offset = 0;
+    let (mut offset, mut skip) = (0, skip);
     for (number, raw) in text.split('\n').enumerate() {
+        if harvest.is_full() {
+            return;
+        }
         let start = offset;
         offset += raw.len() + 1;
-        if skip.iter().any(|r| start < r.end && offset > r.start) {
+        // They are in order, so that no line is compared with all of them.
+        while let [first, rest @ ..] = skip
+            && first.end <= start
+        {
+            skip = rest;
+        }
+        if skip.first().is_some_and(|first| offset > first.start) {
             reader.cut(harvest);
             continue;
         }
@@ -134,17 +143,19 @@ impl<'r> Reader<'r> {
     }
 
     fn labelled(&mut self, label: Label, value: &str, number: usize, harvest: &mut Harvest) {
-        self.gap = 0;
-        self.close_long(label.slot != Slot::Id);
-        self.open = None;
-        let (value, rest) = if label.form.is_long() { (value, None) } else { self.inline(value) };
-        if value.is_empty() {
-            self.open = Some((label, number, 0));
-        } else {
-            self.value(label, value, number, harvest);
-        }
-        if let Some((label, value)) = rest {
-            self.labelled(label, value, number, harvest);
+        let mut next = Some((label, value));
+        // A line may hold as many as it has room for: no call for each.
+        while let Some((label, value)) = next {
+            self.gap = 0;
+            self.close_long(label.slot != Slot::Id);
+            self.open = None;
+            let (value, rest) = if label.form.is_long() { (value, None) } else { self.inline(value) };
+            if value.is_empty() {
+                self.open = Some((label, number, 0));
+            } else {
+                self.value(label, value, number, harvest);
+            }
+            next = rest;
         }
     }
 
@@ -197,17 +208,16 @@ impl<'r> Reader<'r> {
         if line.starts_with(['"', '“', '{', '}', '[', ']']) {
             return None;
         }
-        let head_end = line.char_indices().nth(self.profile.longest_label() + 24).map_or(line.len(), |(i, _)| i);
-        let head = line.get(..head_end).unwrap_or(line);
-        let bytes = head.as_bytes();
-        for (i, c) in head.char_indices() {
+        let most = self.profile.longest_label() + 24;
+        let bytes = line.as_bytes();
+        for (i, c) in line.char_indices().take(most) {
             let (length, firm) = match c {
                 ':' | '：' | '=' | '\t' => (c.len_utf8(), true),
                 '|' => (1, false),
                 '-' | '–' | '—'
                     if i > 0
                         && bytes.get(i - 1) == Some(&b' ')
-                        && head.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) =>
+                        && line.get(i + c.len_utf8()..).is_some_and(|r| r.starts_with(' ')) =>
                 {
                     (c.len_utf8(), false)
                 }
@@ -217,8 +227,14 @@ impl<'r> Reader<'r> {
             if strict && !firm {
                 continue;
             }
-            let left = head.get(..i).unwrap_or("");
-            let Some(label) = self.profile.label(left, &mut self.scratch) else { continue };
+            let left = line.get(..i).unwrap_or("");
+            let Some(label) = self.profile.label(left, &mut self.scratch) else {
+                // Within a line this is asked behind every comma: the first mark decides.
+                if strict {
+                    return None;
+                }
+                continue;
+            };
             if label.weak && !firm && self.block.is_empty() {
                 continue;
             }
@@ -234,7 +250,7 @@ impl<'r> Reader<'r> {
                 .unwrap_or(value);
             return Some((label, value.trim()));
         }
-        if strict || head_end < line.len() {
+        if strict || line.char_indices().nth(most).is_some() {
             return None;
         }
         // A label alone on its line.
@@ -247,13 +263,19 @@ impl<'r> Reader<'r> {
         if value.len() < 5 || !value.contains([':', '=']) {
             return (value, None);
         }
+        // Up to here no label begins: a run of separators is looked behind once.
+        let mut tried = 0;
         for (i, c) in value.char_indices() {
+            if i < tried {
+                continue;
+            }
             let is_gap =
                 matches!(c, ',' | ';' | '|' | '\t' | '•' | '·') || value.get(i..).is_some_and(|r| r.starts_with("  "));
             if !is_gap {
                 continue;
             }
             let rest = value.get(i + c.len_utf8()..).unwrap_or("").trim_start_matches([' ', '\t', '|', ',', ';']);
+            tried = value.len() - rest.len();
             if let Some((label, inner)) = self.label_in(rest, true)
                 && !label.weak
             {

@@ -5,6 +5,8 @@
 //! for a number (kept as strings of their digits). It stops at the end of the first value, never goes deeper than the cap, and never guesses where
 //! a string with bare quotes in it ends.
 
+use std::ops::Range;
+
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
@@ -65,6 +67,7 @@ pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) ->
         left: max_depth.min(120),
         repeated: Vec::new(),
         loose: false,
+        judged: None,
         values: 0,
     };
     match parser.value() {
@@ -76,6 +79,9 @@ pub(super) fn parse(text: &str, start: usize, dress: Dress, max_depth: usize) ->
     }
 }
 
+/// Links are words, too.
+const LONGEST_WORD: usize = 4_096;
+
 struct Parser<'t> {
     text: &'t str,
     bytes: &'t [u8],
@@ -85,6 +91,8 @@ struct Parser<'t> {
     repeated: Vec<String>,
     values: usize,
     loose: bool,
+    /// A comment behind a quote, and whether something structural follows it.
+    judged: Option<(Range<usize>, bool)>,
 }
 
 /// Bytes of the quotes that a word processor makes of `"`, and their length.
@@ -103,8 +111,17 @@ impl Parser<'_> {
         Err(if self.at >= self.bytes.len() { Fault::End } else { Fault::Syntax(self.at) })
     }
 
-    /// Blanks, line breaks with their quote marks, and the invisible characters that mail programs add.
+    /// Blanks and comments.
     fn blanks(&mut self) {
+        self.spaces();
+        while self.peek() == Some(b'/') && self.comment() {
+            self.loose = true;
+            self.spaces();
+        }
+    }
+
+    /// Blanks, line breaks with their quote marks, and the invisible characters that mail programs add.
+    fn spaces(&mut self) {
         while let Some(byte) = self.peek() {
             match byte {
                 b' ' | b'\t' | b'\r' => self.at += 1,
@@ -123,7 +140,6 @@ impl Parser<'_> {
                     }
                     self.at += c.len_utf8();
                 }
-                b'/' if self.comment() => self.loose = true,
                 _ => return,
             }
         }
@@ -401,6 +417,28 @@ impl Parser<'_> {
         }
     }
 
+    /// Whether something structural comes next, behind a comment at most. Quotes in that comment are followed by
+    /// what it is followed by: said once, or each of them would have the rest of the line looked at again.
+    fn ends_string(&mut self) -> bool {
+        let is_structural = |byte: Option<u8>| matches!(byte, Some(b':' | b',' | b'}' | b']'));
+        self.spaces();
+        if !self.rest().starts_with("//") {
+            return is_structural(self.peek());
+        }
+        let start = self.at;
+        if let Some((comment, ends)) = &self.judged
+            && comment.contains(&start)
+        {
+            return *ends;
+        }
+        self.comment();
+        let end = self.at;
+        self.spaces();
+        let ends = is_structural(self.peek());
+        self.judged = Some((start..end, ends));
+        ends
+    }
+
     /// A string between typographic or single quotes ends at the quote that something structural follows.
     fn marked_string(&mut self, single: bool) -> Result<String, Fault> {
         let mut out = String::new();
@@ -415,8 +453,7 @@ impl Parser<'_> {
                 let before = self.at;
                 self.at += length;
                 let after = self.at;
-                self.blanks();
-                let ends = matches!(self.peek(), Some(b':' | b',' | b'}' | b']'));
+                let ends = self.ends_string();
                 self.at = after;
                 if ends {
                     return Ok(out);
@@ -474,7 +511,9 @@ impl Parser<'_> {
         if out.is_empty() || out.ends_with(' ') || self.peek() == Some(b' ') {
             return;
         }
-        let word = out.rsplit(' ').next().unwrap_or("");
+        // What is longer is no word; to look for its beginning at every break would be quadratic.
+        let tail = out.get(out.floor_char_boundary(out.len().saturating_sub(LONGEST_WORD))..).unwrap_or("");
+        let Some(word) = tail.rsplit(' ').next().filter(|word| word.len() < LONGEST_WORD) else { return };
         let is_link = word.contains("://") || word.contains('@');
         let is_token = word.len() == out.len() && word.bytes().any(|b| matches!(b, b'_' | b'0'..=b'9'));
         if is_link || is_token || (word.len() > 1 && word.ends_with('-')) {

@@ -128,9 +128,10 @@ impl<'r> Reader<'r> {
             (label.slot == Slot::Id && row.len() >= 3 && ids).then_some(row.len())
         });
         let Some(columns) = columns else { return false };
+        let rows: Vec<_> = rows.iter().enumerate().filter(|(_, row)| row.len() == columns).collect();
         for column in 1..columns {
             let mut block = Block::default();
-            for (number, row) in rows.iter().enumerate().filter(|(_, r)| r.len() == columns) {
+            for &(number, row) in &rows {
                 let Some(label) = row.first().and_then(|c| self.label(c)) else { continue };
                 if let Some(cell) = row.get(column) {
                     self.add(&mut block, label, self.cell(cell), number);

@@ -1,4 +1,5 @@
-//! What fuzzing once broke stays mended: every `fixtures/fuzz/<target>/<what>` keeps the promises of its target.
+//! What fuzzing once broke stays mended: every `fixtures/fuzz/<target>/<what>` keeps the promises of its target, and
+//! so does what is too long to keep as a file.
 
 #[expect(unreachable_pub, reason = "the fuzz targets are crates of their own")]
 #[path = "../fuzz/checks.rs"]
@@ -19,14 +20,20 @@ fn every_input_that_once_broke_a_reader_is_read() {
         let target = folder.file_name().and_then(|name| name.to_str()).expect("a name");
         let (_, check) = checks::CHECKS.iter().find(|(name, _)| *name == target).expect("a folder for each target");
         for path in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-            let start = Instant::now();
-            println!("{}", path.display());
-            check(&fs::read(&path).expect("an input"));
-            assert!(start.elapsed() < SLOW, "{} took {:?}", path.display(), start.elapsed());
+            in_time(check, &path.display().to_string(), &fs::read(&path).expect("an input"));
             inputs += 1;
         }
     }
     assert!(inputs > 0, "the findings are gone");
+    let word = format!("{{\"id\":48213,\"call_type\":\"{}\"}}", "a1\n".repeat(20_000));
+    in_time(&checks::json, "a word of many lines", word.as_bytes());
+}
+
+fn in_time(check: &dyn Fn(&[u8]), what: &str, input: &[u8]) {
+    let start = Instant::now();
+    println!("{what}");
+    check(input);
+    assert!(start.elapsed() < SLOW, "{what} took {:?}", start.elapsed());
 }
 
 #[test]

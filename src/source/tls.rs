@@ -15,8 +15,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Fault;
+use super::imap::Tls;
 use crate::outcome::Reason;
-use crate::tls::client_config;
+use crate::tls::{client_config, is_loopback};
 
 /// How long one of several addresses of a host may take before the next one is tried.
 const PER_ADDRESS: Duration = Duration::from_secs(10);
@@ -25,6 +26,48 @@ const PER_ADDRESS: Duration = Duration::from_secs(10);
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// Where the mail servers of a kind are: an example of a name, and their ports.
+pub(super) struct Usual {
+    pub(super) example: &'static str,
+    pub(super) implicit: u16,
+    /// In clear, and with STARTTLS.
+    pub(super) clear: u16,
+}
+
+impl Usual {
+    /// The port, said or usual.
+    pub(super) fn port(&self, said: Option<u16>, tls: Tls) -> u16 {
+        said.unwrap_or(if tls == Tls::Implicit { self.implicit } else { self.clear })
+    }
+
+    /// What settings say of a server that can't be: key, sentence, hint.
+    pub(super) fn faults(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        tls: Tls,
+        has_ca_file: bool,
+    ) -> Vec<(&'static str, String, String)> {
+        let mut faults = Vec::new();
+        let mut fault = |key, sentence: &str, hint: &str| faults.push((key, sentence.to_owned(), hint.to_owned()));
+        if host.trim().is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+            let hint = format!("write the name alone, such as `{}`", self.example);
+            fault("host", "`host` is not a host name", &hint);
+        } else if tls == Tls::None && !is_loopback(host) {
+            let Self { implicit, clear, .. } = self;
+            let hint = format!("use `tls = \"implicit\"` (port {implicit}) or `tls = \"starttls\"` (port {clear})");
+            fault("tls", "`tls = \"none\"` would send the password in clear over a network", &hint);
+        }
+        if port == Some(0) {
+            fault("port", "`port` is 0", "leave it out for the usual port");
+        }
+        if has_ca_file && tls == Tls::None {
+            fault("ca_file", "`ca_file` has no use with `tls = \"none\"`", "remove it, or choose another `tls`");
+        }
+        faults
+    }
+}
 
 /// Connects to the first address of `host` that answers. Small commands go out at once.
 pub(super) async fn dial(host: &str, port: u16, patience: Duration) -> Result<TcpStream, Fault> {

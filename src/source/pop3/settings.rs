@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::secret::Secret;
 use crate::source::Start;
 use crate::source::imap::Tls;
-use crate::tls::is_loopback;
+use crate::source::tls::Usual;
 
 /// `[source.NAME]` with `kind = "pop3"`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -70,23 +70,14 @@ fn fifty_mebibytes() -> u64 {
     50 << 20
 }
 
+/// Where such servers are.
+const USUAL: Usual = Usual { example: "pop.acme.example", implicit: 995, clear: 110 };
+
 impl Settings {
     /// What is wrong with the whole, as (path of the key, sentence, hint).
     pub fn validate(&self) -> Vec<(&'static str, String, String)> {
-        let mut faults = Vec::new();
+        let mut faults = USUAL.faults(&self.host, self.port, self.tls, self.ca_file.is_some());
         let mut fault = |key, sentence: &str, hint: &str| faults.push((key, sentence.to_owned(), hint.to_owned()));
-        if self.host.trim().is_empty() || self.host.contains(|c: char| c.is_whitespace() || c == '/') {
-            fault("host", "`host` is not a host name", "write the name alone, such as `pop.acme.example`");
-        } else if self.tls == Tls::None && !is_loopback(&self.host) {
-            let hint = "use `tls = \"implicit\"` (port 995) or `tls = \"starttls\"` (port 110)";
-            fault("tls", "`tls = \"none\"` would send the password in clear over a network", hint);
-        }
-        if self.port == Some(0) {
-            fault("port", "`port` is 0", "leave it out for the usual port");
-        }
-        if self.ca_file.is_some() && self.tls == Tls::None {
-            fault("ca_file", "`ca_file` has no use with `tls = \"none\"`", "remove it, or choose another `tls`");
-        }
         if self.user.is_empty() || self.user.contains(char::is_control) {
             fault("user", "`user` is not a name that POP3 can carry", "write the account's name");
         }
@@ -108,7 +99,7 @@ impl Settings {
 
     /// The port, said or usual.
     pub(super) fn port(&self) -> u16 {
-        self.port.unwrap_or(if self.tls == Tls::Implicit { 995 } else { 110 })
+        USUAL.port(self.port, self.tls)
     }
 
     /// How long a silence of the server is borne.

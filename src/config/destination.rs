@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use super::Connectors;
 use super::source::below;
 use crate::connector::Destination;
-use crate::connector::manifest::Transport;
+use crate::connector::manifest::{Rate, Transport};
+use crate::connector::{check_rates, rates_of};
 use crate::diagnostic::{Diagnostics, suggest};
 use crate::dispatch::Shown;
 use crate::record::{Inline, Place, Shape};
@@ -33,10 +34,13 @@ pub struct DestinationTable {
     pub path: Option<String>,
     /// A PEM file of authorities to trust besides the system's (REST).
     pub ca_file: Option<PathBuf>,
-    /// How many deliveries to it may be under way at once.
-    #[serde(default = "default_concurrency")]
+    /// How many deliveries to it may be under way at once. The connector's own number if not set, or 8.
     #[schemars(range(min = 1, max = 256))]
-    pub concurrency: u32,
+    pub concurrency: Option<u32>,
+    /// How many requests it takes in a time, beside what its connector says: `{ requests = 700, per_seconds = 60 }`.
+    /// One with the `key`, `steps` and `per_seconds` of a connector's takes its place.
+    #[serde(default)]
+    pub rate: Vec<Rate>,
     /// True if an OutTicket ID that names an account may be used as the record's id here.
     #[serde(default)]
     pub accounts: bool,
@@ -45,9 +49,8 @@ pub struct DestinationTable {
     pub settings: BTreeMap<String, Value>,
 }
 
-fn default_concurrency() -> u32 {
-    8
-}
+/// Deliveries at once where nobody says.
+const CONCURRENCY: u32 = 8;
 
 /// A destination without faults.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct DestinationConfig {
     pub name: String,
     /// Deliveries at once.
     pub concurrency: usize,
+    /// How many requests it takes in a time.
+    pub rates: Vec<Rate>,
     /// May take accounts as records.
     pub accounts: bool,
     /// How it is reached.
@@ -89,6 +94,14 @@ pub enum Way {
 }
 
 impl Way {
+    /// The connector with its settings; none for storage.
+    pub fn connector(&self) -> Option<&Destination> {
+        match self {
+            Self::Rest { to, .. } | Self::Email { to, .. } => Some(to),
+            Self::Storage { .. } => None,
+        }
+    }
+
     /// The same without a sender, for previews.
     pub fn shown(&self) -> Shown<'_> {
         match self {
@@ -115,7 +128,7 @@ pub(super) fn check(
 ) -> Option<DestinationConfig> {
     let at = ["destination", name];
     let places = around.places;
-    let (concurrency, accounts) = (table.concurrency as usize, table.accounts);
+    let (concurrency, own, accounts) = (table.concurrency, table.rate.clone(), table.accounts);
     let way = match (&table.connector, &table.storage) {
         (Some(_), None) => connector(name, table, around, connectors, faults),
         (None, Some(_)) => storage(name, table, around, faults),
@@ -138,7 +151,13 @@ pub(super) fn check(
             None
         }
     }?;
-    Some(DestinationConfig { name: name.to_owned(), concurrency, accounts, way })
+    let before = faults.len();
+    let to = way.connector();
+    let manifest = to.map(|to| (&to.connector.manifest, to.transport));
+    check_rates(&own, manifest, places, &["destination", name, "rate"], faults);
+    let concurrency = concurrency.or(manifest.and_then(|(m, _)| m.limits.concurrency)).unwrap_or(CONCURRENCY) as usize;
+    let rates = rates_of(manifest, &own);
+    (faults.len() == before).then(|| DestinationConfig { name: name.to_owned(), concurrency, rates, accounts, way })
 }
 
 fn connector(
@@ -202,7 +221,7 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
     let places = around.places;
     let before = faults.len();
     for key in table.settings.keys() {
-        let known = ["storage", "path", "concurrency"];
+        let known = ["storage", "path", "concurrency", "rate"];
         let fault = places.key_fault(
             &["destination", name, key],
             "unknown_key",

@@ -301,6 +301,9 @@ fn outcome(report: &Report) -> Value {
     if let Some(wait) = report.retry_after {
         out.insert("retry_after".into(), wait.as_secs().into());
     }
+    if report.scope != Verdict::new(report.class, report.reason, "").scope {
+        out.insert("scope".into(), json!(report.scope));
+    }
     let applied: Vec<&str> = report.applied.iter().map(|(step, _)| step.as_str()).collect();
     out.insert("applied".into(), json!(applied));
     Value::Object(out)

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outcome::{Class, Reason};
+use crate::outcome::{Class, Reason, Scope};
 
 /// A whole `connector.toml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct Manifest {
     /// What answers mean: the first that fits. Below it: the status alone, by RFC 9110.
     #[serde(default)]
     pub reply: Vec<Reply>,
+    /// How many requests the CRM takes in a time.
+    #[serde(default)]
+    pub rate: Vec<Rate>,
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
@@ -313,9 +316,55 @@ pub struct After {
     /// A header with a time in seconds since 1970.
     #[serde(default)]
     pub epoch_header: Option<String>,
+    /// JSONPath of a value in the body: seconds, a date, or a time in seconds since 1970.
+    #[serde(default)]
+    pub json: Option<String>,
     /// Always so many seconds.
     #[serde(default)]
     pub seconds: Option<u32>,
+    /// Whom the wait concerns: `record` lets the other records go on, `destination` holds all. For the reasons
+    /// `rate_limited` and `quota` it is `destination` unless stated, for all others `record`.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+}
+
+/// At most so many requests in so many seconds. Several may hold at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// So many requests (by email: mails).
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub requests: u32,
+    /// In so many seconds, whenever these begin.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub per_seconds: u32,
+    /// What is counted together. `destination` unless stated.
+    #[serde(default)]
+    pub key: RateKey,
+    /// Only these steps; a mail is the step `email`. All if empty.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Of `requests`, so many may come at once after a quiet time. A tenth unless stated: the more come at once,
+    /// the slower the rest, so that `requests` is never exceeded.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// Only with this transport.
+    #[serde(default)]
+    pub transport: Option<Transport>,
+}
+
+/// What a rate counts together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateKey {
+    /// All requests: the limit of an account.
+    #[default]
+    Destination,
+    /// Those of one record.
+    Record,
+    /// Those of one step: the limit of an endpoint.
+    Step,
 }
 
 /// What a request does to the record, and so what happens after a result that is not known.
@@ -626,4 +675,8 @@ pub struct Limits {
     /// are left out, and the delivery says so.
     #[serde(default)]
     pub attachment_bytes: Option<u64>,
+    /// Deliveries at once where the operator does not say (`concurrency`).
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: Option<u32>,
 }

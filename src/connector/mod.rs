@@ -16,6 +16,7 @@ pub mod http;
 mod load;
 pub mod manifest;
 pub mod plan;
+mod rate;
 pub mod reply;
 mod request;
 mod step;
@@ -30,6 +31,8 @@ use crate::session::SessionKey;
 use manifest::{Manifest, SettingKind};
 
 pub use destination::Destination;
+pub(crate) use rate::{check_rates, rates_of};
+
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
 
 /// A connector folder, compiled.

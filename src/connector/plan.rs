@@ -17,7 +17,7 @@ use super::reply::{self, Answer};
 use super::request::{self, template_failed};
 use super::step::{self, Step};
 use super::{assertion, marker};
-use crate::outcome::{Class, Reason, Verdict};
+use crate::outcome::{Class, Reason, Scope, Verdict};
 use crate::record::Context;
 use crate::session::Session;
 
@@ -75,6 +75,8 @@ pub struct Report {
     pub uncertain: bool,
     /// The CRM's wish when to come back.
     pub retry_after: Option<std::time::Duration>,
+    /// Whom that concerns.
+    pub scope: Scope,
     /// Steps that are applied now: name → digest of the request.
     pub applied: Vec<(String, String)>,
     /// Requests and answers, for `show`.
@@ -580,6 +582,7 @@ impl<'a> Run<'a> {
             reason: verdict.reason,
             uncertain: self.end.is_some() && self.uncertain,
             retry_after: verdict.retry_after,
+            scope: verdict.scope,
             detail: verdict.detail,
             applied,
             exchanges: std::mem::take(&mut self.exchanges),
@@ -650,6 +653,7 @@ pub fn preview(destination: &Destination, inputs: Inputs<'_>) -> Result<Vec<Prep
                     reason: report.reason,
                     uncertain: report.uncertain,
                     retry_after: report.retry_after,
+                    scope: report.scope,
                     detail: report.detail,
                 });
             }

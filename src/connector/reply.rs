@@ -16,7 +16,7 @@ use serde_json_path::JsonPath;
 use super::assertion::{not_the_interface, text_of};
 use super::http::Response;
 use super::step::{Capture, Step};
-use crate::outcome::{Class, Reason, Verdict, of_http_status};
+use crate::outcome::{Class, Reason, Scope, Verdict, of_http_status};
 use crate::record::{Context, RenderFault};
 
 /// The longest wish to wait that is granted.
@@ -85,8 +85,37 @@ pub(crate) struct Row {
     pub(crate) body: Option<Regex>,
     pub(crate) class: Class,
     pub(crate) reason: Reason,
-    pub(crate) after: Option<super::manifest::After>,
+    pub(crate) after: Option<Wait>,
     pub(crate) note: Option<String>,
+}
+
+/// When to come back: `after` of a row, compiled. The first that the answer gives.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    /// Like `Retry-After`; names in lower case.
+    pub(crate) header: Option<String>,
+    /// A time since 1970.
+    pub(crate) epoch_header: Option<String>,
+    /// A value in the body, in any of these forms.
+    pub(crate) json: Option<JsonPath>,
+    pub(crate) seconds: Option<u32>,
+    pub(crate) scope: Option<Scope>,
+}
+
+impl Wait {
+    fn of(&self, answer: &Answer<'_>, now: Timestamp) -> Option<Duration> {
+        let header = |name: &Option<String>| name.as_ref().and_then(|name| answer.response.header(name));
+        header(&self.header)
+            .and_then(|text| retry_after(text, now))
+            .or_else(|| header(&self.epoch_header).and_then(|text| until_epoch(text, now)))
+            .or_else(|| {
+                let value = self.json.as_ref()?.query(answer.json()?).first()?;
+                let text = text_of(value);
+                until_epoch(&text, now).or_else(|| retry_after(&text, now))
+            })
+            .or_else(|| self.seconds.map(|seconds| Duration::from_secs(seconds.into())))
+            .map(|wait| wait.min(LONGEST_WAIT))
+    }
 }
 
 #[derive(Debug)]
@@ -129,28 +158,21 @@ impl Row {
             })
     }
 
-    fn verdict(&self, response: &Response, now: Timestamp) -> Verdict {
+    fn verdict(&self, answer: &Answer<'_>, now: Timestamp) -> Verdict {
+        let response = answer.response;
         let detail = match &self.note {
             Some(note) => format!("HTTP status {}: {note}", response.status),
             None => format!("HTTP status {}", response.status),
         };
         let mut verdict = Verdict::new(self.class, self.reason, detail);
-        verdict.retry_after = self.after.as_ref().and_then(|after| wait_of(after, response, now));
+        verdict.retry_after = self.after.as_ref().and_then(|wait| wait.of(answer, now));
+        verdict.scope = self.after.as_ref().and_then(|wait| wait.scope).unwrap_or(verdict.scope);
         verdict
     }
 }
 
 fn same(wanted: &Value, given: &Value) -> bool {
     wanted == given || (!given.is_null() && text_of(wanted) == text_of(given))
-}
-
-fn wait_of(after: &super::manifest::After, response: &Response, now: Timestamp) -> Option<Duration> {
-    let header = |name: &Option<String>| name.as_ref().and_then(|n| response.header(&n.to_lowercase()));
-    header(&after.header)
-        .and_then(|v| retry_after(v, now))
-        .or_else(|| header(&after.epoch_header).and_then(|v| until_epoch(v, now)))
-        .or_else(|| after.seconds.map(|s| Duration::from_secs(s.into())))
-        .map(|wait| wait.min(LONGEST_WAIT))
 }
 
 /// `Retry-After`: seconds (decimals are rounded up) or a date in any of the three forms of RFC 9110. A moment
@@ -209,7 +231,7 @@ pub(crate) fn judge(
 ) -> Result<Verdict, RenderFault> {
     let status = answer.response.status;
     let mut verdict = match rows.iter().find(|row| row.fits(index, answer)) {
-        Some(row) => row.verdict(answer.response, now),
+        Some(row) => row.verdict(answer, now),
         None if statuses.is_empty() || statuses.has(status) => {
             let verdict = if statuses.has(status) { Verdict::ok() } else { of_http_status(status) };
             match verdict.class {

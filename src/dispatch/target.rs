@@ -10,7 +10,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::lane::Lane;
 use crate::connector::http::{Exchange, Request};
+use crate::connector::manifest::Rate;
 use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
 use crate::ledger::Claimed;
 use crate::message::mark::InstanceKey;
@@ -31,6 +33,8 @@ pub struct Target {
     pub name: String,
     /// Deliveries at once.
     pub concurrency: usize,
+    /// How many requests it takes in a time.
+    pub rates: Vec<Rate>,
     /// How it is reached.
     pub way: Way,
 }
@@ -71,15 +75,21 @@ pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
     pub(super) exchanges: Value,
+    /// Requests that were sent.
+    pub(super) requests: usize,
+    /// It was broken off because a request would have had to wait so long for a rate.
+    pub(super) over_rate: Option<Duration>,
 }
 
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
-        Self { verdict, applied: Vec::new(), exchanges: Value::Array(Vec::new()) }
+        let (applied, exchanges) = (Vec::new(), Value::Array(Vec::new()));
+        Self { verdict, applied, exchanges, requests: 0, over_rate: None }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
-        Self { verdict, applied: applied.into_iter().collect(), exchanges: json!([exchange]) }
+        let (applied, exchanges) = (applied.into_iter().collect(), json!([exchange]));
+        Self { verdict, applied, exchanges, requests: 1, over_rate: None }
     }
 }
 
@@ -88,14 +98,16 @@ impl From<Report> for Done {
         let mut verdict = Verdict::new(report.class, report.reason, report.detail);
         verdict.uncertain = report.uncertain;
         verdict.retry_after = report.retry_after;
+        verdict.scope = report.scope;
+        let requests = report.exchanges.len();
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
-        Self { verdict, applied: report.applied, exchanges }
+        Self { verdict, applied: report.applied, exchanges, requests, over_rate: None }
     }
 }
 
 impl Target {
-    /// One attempt.
-    pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session) -> Done {
+    /// One attempt; the lane lets each request go in its time.
+    pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session, lane: &Lane) -> Done {
         let inputs = Inputs {
             session,
             document: &claimed.document,
@@ -106,8 +118,8 @@ impl Target {
             applied: &claimed.applied,
         };
         match &self.way {
-            Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
-            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
+            Way::Rest { to, http, keys } => rest(to, http, keys, inputs, lane).await,
+            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at, lane).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
     }
@@ -181,14 +193,22 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
+async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>, lane: &Lane) -> Done {
+    let record = inputs.record.unwrap_or_default();
     let mut run = Run::new(to, inputs);
+    let mut over_rate = None;
     loop {
         match run.next() {
-            Next::Finished(report) => return report.into(),
+            Next::Finished(report) => return Done { over_rate, ..report.into() },
             Next::Send(prepared) => {
                 let sent = match keys.of(to, &prepared.request).await {
-                    Ok(credentials) => http.send(&prepared.request, &credentials).await,
+                    Ok(credentials) => match lane.request(&prepared.step, record).await {
+                        Ok(()) => http.send(&prepared.request, &credentials).await,
+                        Err(verdict) => {
+                            over_rate = verdict.retry_after;
+                            Err(verdict)
+                        }
+                    },
                     Err(verdict) => Err(verdict),
                 };
                 let verdict = match sent {
@@ -203,13 +223,24 @@ async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inp
     }
 }
 
-async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: Inputs<'_>, date: Timestamp) -> Done {
+async fn mail(
+    to: &Destination,
+    smtp: &SmtpSender,
+    key: &InstanceKey,
+    inputs: Inputs<'_>,
+    date: Timestamp,
+    lane: &Lane,
+) -> Done {
     let mail = match email::compose(to, &inputs, key, date) {
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
     if inputs.applied.iter().any(|(step, digest)| step == email::STEP && *digest == mail.digest) {
         return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    }
+    if let Err(verdict) = lane.request(email::STEP, inputs.record.unwrap_or_default()).await {
+        let over_rate = verdict.retry_after;
+        return Done { over_rate, ..Done::of(verdict) };
     }
     let sent = smtp.send(&mail.from, &mail.to, &mail.bytes).await;
     let verdict = match sent {

@@ -266,7 +266,7 @@ pub struct Finished {
     /// The reason of its new state.
     pub reason: Reason,
     /// Whether an effect is not known, of this attempt or of an earlier one that this one could not clear
-    /// up. `False` says that all is known. Not looked at for `Back`, which leaves it as it was.
+    /// up. `False` says that all is known; for `Back` it leaves it as it was.
     pub uncertain: bool,
     /// Steps that were applied, with the digest of what was sent.
     pub applied: Vec<(String, String)>,

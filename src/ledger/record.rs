@@ -91,7 +91,8 @@ fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
     Ok(Change {
         next_at,
         attempts: i64::from(!back),
-        uncertain: (!back).then_some(result.uncertain),
+        // A delivery that was given back may have been under way: it gains a doubt, and loses none.
+        uncertain: (!back || result.uncertain).then_some(result.uncertain),
         ..Change::new(to, reason, detail)
     })
 }

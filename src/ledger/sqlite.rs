@@ -205,10 +205,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("ledger.db");
         let ledger = Ledger::open(&path).expect("made");
-        ledger
-            .pause("rt", crate::outcome::Reason::Paused, "", None, jiff::Timestamp::UNIX_EPOCH)
-            .await
-            .expect("a write");
+        ledger.pause("rt", "", jiff::Timestamp::UNIX_EPOCH).await.expect("a write");
         for name in ["ledger.db", "ledger.db-wal"] {
             let mode = std::fs::metadata(dir.path().join(name)).expect("a file").permissions().mode();
             assert_eq!(mode & 0o077, 0, "{name}");

@@ -73,8 +73,8 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                 dispatch::Way::Storage { path: path.clone(), folder }
             }
         };
-        targets
-            .insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
+        let (concurrency, rates) = (destination.concurrency, destination.rates.clone());
+        targets.insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency, rates, way }));
     }
     for source in &config.sources {
         for sentence in source.kind.secrets().into_iter().filter_map(|s| s.reveal().err()) {

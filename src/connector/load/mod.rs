@@ -15,6 +15,7 @@ use serde_json_path::JsonPath;
 use super::auth::{Scheme, Way};
 use super::email;
 use super::manifest::{Auth, Effect, Manifest, Setting, SettingKind, Transport};
+use super::rate::check_rates;
 use super::reply::{Statuses, status_range};
 use super::step::Slot;
 use super::{Connector, whole};
@@ -27,8 +28,8 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 9] =
-    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "accounts", "ca_file"];
+const RESERVED: [&str; 10] =
+    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "rate", "accounts", "ca_file"];
 
 impl Connector {
     /// Compiles a folder. `shared` holds the text templates and values that every connector can use.
@@ -71,6 +72,7 @@ impl Connector {
         let steps = loader.steps();
         let replies = loader.replies();
         let check = loader.check();
+        check_rates(&manifest.rate, Some((&manifest, Transport::Rest)), &places, &["rate"], &mut loader.faults);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;

@@ -21,11 +21,13 @@ use crate::session::stored::Stored;
 
 mod circuit;
 mod clock;
+mod difference;
 mod lane;
 mod rate;
 mod target;
 
 pub use clock::Clock;
+pub use difference::{Difference, differs};
 pub use target::{Keys, Preview, Shown, Target, Way, show};
 
 use circuit::{Hold, Ruling, shows_that_it_works};

@@ -3,6 +3,7 @@
 //! The manifest is read against its schema first; a manifest that reads well is checked in its meaning
 //! together with the templates, so that one run tells of everything.
 
+mod reading;
 mod replies;
 mod steps;
 
@@ -73,6 +74,7 @@ impl Connector {
         let replies = loader.replies();
         let check = loader.check();
         check_rates(&manifest.rate, Some((&manifest, Transport::Rest)), &places, &["rate"], &mut loader.faults);
+        let reading = loader.reading(&steps);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;
@@ -90,6 +92,7 @@ impl Connector {
                 replies,
                 steps,
                 check,
+                reading,
                 email,
                 slots,
                 manifest,

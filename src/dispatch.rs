@@ -20,8 +20,10 @@ use crate::outcome::{Class, Outcome, Reason, Verdict};
 use crate::session::Session;
 use crate::session::stored::Stored;
 
+mod difference;
 mod target;
 
+pub use difference::{Difference, differs};
 pub use target::{Keys, Preview, Shown, Target, Way, show};
 
 use target::Done;

@@ -104,7 +104,7 @@ pub(super) fn read(status: u16, body: &[u8], grant: &Grant) -> Answer {
             let reason = if status == 429 { Reason::RateLimited } else { Reason::Unavailable };
             return Answer::Passing(reason, format!("asks for patience (HTTP {status})"));
         }
-        _ if matches!(status, 200..300 | 300..500) && !matches!(status, 408 | 425) => {
+        _ if matches!(status, 200..500) && !matches!(status, 408 | 425) => {
             format!("check {address}, and {client}")
         }
         _ => return Answer::Passing(Reason::Unavailable, format!("gives no token (HTTP {status})")),

@@ -22,13 +22,15 @@ use crate::session::stored::Stored;
 mod circuit;
 mod clock;
 mod difference;
+mod keys;
 mod lane;
 mod rate;
 mod target;
 
 pub use clock::Clock;
 pub use difference::{Difference, differs};
-pub use target::{Keys, Preview, Shown, Target, Way, show};
+pub use keys::Keys;
+pub use target::{Preview, Shown, Target, Way, show};
 
 use circuit::{Hold, Ruling, shows_that_it_works};
 use lane::{Lane, Turn, after};

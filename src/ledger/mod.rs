@@ -15,6 +15,7 @@ mod hand;
 mod key;
 mod known;
 mod pause;
+mod place;
 mod read;
 mod record;
 mod replay;

@@ -169,7 +169,10 @@ path = "{{{{key}}}}.json"
         assert!(said.starts_with("HTTP/1.1 202 ") || said.starts_with("HTTP/1.1 503 "), "{said}");
         let mut took = [said.starts_with("HTTP/1.1 202 "), false, false];
         for (at, (port, hello)) in [(smtp, "EHLO"), (lmtp, "LHLO")].into_iter().enumerate() {
-            let text = String::from_utf8(raw(round, 1 + at as u64)).expect("a mail").replace('\n', "\r\n");
+            let text = String::from_utf8(raw(round, 1 + at as u64))
+                .expect("a mail")
+                .replace("\r\n", "\n")
+                .replace('\n', "\r\n");
             let said = Self::exchange(
                 port,
                 &format!(
@@ -218,9 +221,9 @@ path = "{{{{key}}}}.json"
         .await;
     }
 
-    /// Messages that were recorded.
+    /// Messages in which a session was found.
     fn recorded(&self) -> usize {
-        let out = self.site.run(&["--json", "messages", "list", "--limit", "1000"]);
+        let out = self.site.run(&["--json", "messages", "list", "--limit", "1000", "--state", "processed"]);
         String::from_utf8_lossy(&out.stdout).lines().count()
     }
 

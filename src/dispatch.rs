@@ -21,10 +21,12 @@ use crate::session::Session;
 use crate::session::stored::Stored;
 
 mod difference;
+mod keys;
 mod target;
 
 pub use difference::{Difference, differs};
-pub use target::{Keys, Preview, Shown, Target, Way, show};
+pub use keys::Keys;
+pub use target::{Preview, Shown, Target, Way, show};
 
 use target::Done;
 

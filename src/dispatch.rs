@@ -22,6 +22,7 @@ use crate::session::stored::Stored;
 mod circuit;
 mod clock;
 mod difference;
+mod fallback;
 mod keys;
 mod lane;
 mod rate;
@@ -30,7 +31,7 @@ mod target;
 pub use clock::Clock;
 pub use difference::{Difference, differs};
 pub use keys::Keys;
-pub use target::{Preview, Shown, Target, Way, show};
+pub use target::{Fallback, Preview, Shown, Target, Way, show};
 
 use circuit::{Hold, Ruling, shows_that_it_works};
 use lane::{Lane, Turn, after};
@@ -95,12 +96,13 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_HOLDS) {
                 self.look_at_holds().await;
+                self.look_at_fallbacks().await;
                 looked = Some(Instant::now());
             }
             let claimed = self.claim().await;
             let count = claimed.len();
             for delivery in claimed {
-                if let Some(lane) = self.lanes.get(&delivery.destination) {
+                if let Some(lane) = self.lanes.get(delivery.way()) {
                     lane.take();
                     let (this, lane, ended, stop) = (self.clone(), lane.clone(), ended.clone(), stop.clone());
                     tasks.spawn(async move { this.take_on(&delivery, &lane, &ended, &stop).await });
@@ -195,7 +197,7 @@ impl Dispatcher {
     /// One attempt, from the claimed row to what is to be recorded of it.
     async fn deliver(&self, claimed: &Claimed, lane: &Lane) -> Finished {
         let started_at = self.clock.now();
-        let done = match self.targets.get(&claimed.destination) {
+        let done = match self.targets.get(claimed.way()) {
             Some(target) => match self.session(claimed) {
                 Ok(session) => target.deliver(claimed, &session, lane).await,
                 Err(verdict) => Done::of(verdict),
@@ -204,12 +206,8 @@ impl Dispatcher {
         };
         let now = self.clock.now();
         let next = self.next(claimed, &done, lane, started_at, now).await;
-        let (delivery, session, destination, record) = (
-            claimed.delivery.0,
-            claimed.key.to_string(),
-            &claimed.destination,
-            claimed.record.as_deref().unwrap_or(""),
-        );
+        let (delivery, session, destination, record) =
+            (claimed.delivery.0, claimed.key.to_string(), claimed.way(), claimed.record.as_deref().unwrap_or(""));
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
             Next::Done(_) if reason == Reason::Partial => {
@@ -276,7 +274,7 @@ impl Dispatcher {
         began: Timestamp,
         now: Timestamp,
     ) -> (Next, Reason) {
-        let (destination, verdict) = (claimed.destination.as_str(), &done.verdict);
+        let (destination, verdict) = (claimed.way(), &done.verdict);
         let record = claimed.record.as_deref().unwrap_or_default();
         let reason = verdict.reason;
         lane.costs(done.requests);

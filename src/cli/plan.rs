@@ -172,6 +172,7 @@ impl Planner<'_> {
         let same = all.iter().filter(|a| a.digest_of_content == subject.digest && a.record == leg.record);
         let marked: Vec<String> = same.map(|a| a.step.clone()).collect();
         let inputs = Inputs {
+            owner: None,
             session: subject.session,
             document: subject.document,
             version: subject.version,

@@ -45,6 +45,7 @@ pub(super) fn print(
     // As the ledger keeps it, and so as it is sent.
     let document = text_of(&found.document);
     let inputs = Inputs {
+        owner: None,
         session: &found.session,
         document: &document,
         version,

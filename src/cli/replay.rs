@@ -181,6 +181,7 @@ impl Player<'_> {
         let same = all.iter().filter(|a| a.digest_of_content == whole.digest && a.record == leg.record);
         let marked: Vec<String> = same.map(|a| a.step.clone()).collect();
         let inputs = Inputs {
+            owner: None,
             session,
             document: &whole.document,
             version: whole.number,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::connector::Destination;
 use crate::connector::manifest::{Rate, Transport};
 use crate::connector::{check_rates, rates_of};
 use crate::diagnostic::{Diagnostics, suggest};
-use crate::dispatch::Shown;
+use crate::dispatch::{Fallback, Shown};
 use crate::record::{Inline, Place, Shape};
 use crate::sender::smtp::SmtpSettings;
 use crate::settings::Places;
@@ -41,12 +42,31 @@ pub struct DestinationTable {
     /// One with the `key`, `steps` and `per_seconds` of a connector's takes its place.
     #[serde(default)]
     pub rate: Vec<Rate>,
+    /// Another destination that takes its deliveries when it has been down for long, such as a mail to the CRM:
+    /// `{ to = "helpdesk_mail", after_hours = 4 }`. Each goes by one of the two, never by both.
+    pub fallback: Option<FallbackTable>,
     /// True if an OutTicket ID that names an account may be used as the record's id here.
     #[serde(default)]
     pub accounts: bool,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// Who takes a destination's deliveries when it has been down for long.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackTable {
+    /// The other destination. Without any `[[route]]` it gets nothing else.
+    pub to: String,
+    /// Hours that the destination must have been down. A hold by hand does not count.
+    #[serde(default = "after_hours")]
+    #[schemars(range(min = 1, max = 720))]
+    pub after_hours: u32,
+}
+
+fn after_hours() -> u32 {
+    4
 }
 
 /// Deliveries at once where nobody says.
@@ -61,6 +81,8 @@ pub struct DestinationConfig {
     pub concurrency: usize,
     /// How many requests it takes in a time.
     pub rates: Vec<Rate>,
+    /// Who takes its deliveries when it has been down for long.
+    pub fallback: Option<Fallback>,
     /// May take accounts as records.
     pub accounts: bool,
     /// How it is reached.
@@ -129,6 +151,7 @@ pub(super) fn check(
     let at = ["destination", name];
     let places = around.places;
     let (concurrency, own, accounts) = (table.concurrency, table.rate.clone(), table.accounts);
+    let fallback = table.fallback.clone();
     let way = match (&table.connector, &table.storage) {
         (Some(_), None) => connector(name, table, around, connectors, faults),
         (None, Some(_)) => storage(name, table, around, faults),
@@ -153,11 +176,30 @@ pub(super) fn check(
     }?;
     let before = faults.len();
     let to = way.connector();
+    let fallback = fallback.map(|fallback| {
+        if to.is_none() {
+            let fault = places.key_fault(
+                &["destination", name, "fallback"],
+                "unknown_key",
+                "a storage destination has no fallback",
+            );
+            faults.push(fault.hint("leave it away: it waits until the storage works"));
+        }
+        let after = Duration::from_secs(u64::from(fallback.after_hours) * 3_600);
+        Fallback { to: fallback.to, after }
+    });
     let manifest = to.map(|to| (&to.connector.manifest, to.transport));
     check_rates(&own, manifest, places, &["destination", name, "rate"], faults);
     let concurrency = concurrency.or(manifest.and_then(|(m, _)| m.limits.concurrency)).unwrap_or(CONCURRENCY) as usize;
     let rates = rates_of(manifest, &own);
-    (faults.len() == before).then(|| DestinationConfig { name: name.to_owned(), concurrency, rates, accounts, way })
+    (faults.len() == before).then(|| DestinationConfig {
+        name: name.to_owned(),
+        concurrency,
+        rates,
+        fallback,
+        accounts,
+        way,
+    })
 }
 
 fn connector(
@@ -272,4 +314,39 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
     }
     (faults.len() == before)
         .then(|| Way::Storage { folder: below(around.base, Path::new(&folder)), path: Arc::new(path) })
+}
+
+/// Checks that each fallback is another destination that can change the record, and that none leads back.
+pub(super) fn check_fallbacks(
+    destinations: &[DestinationConfig],
+    names: &[String],
+    places: &Places,
+    faults: &mut Diagnostics,
+) {
+    let find = |name: &str| destinations.iter().find(|d| d.name == name);
+    let next = |d: &DestinationConfig| d.fallback.as_ref().and_then(|fallback| find(&fallback.to));
+    for destination in destinations {
+        let Some(fallback) = &destination.fallback else { continue };
+        let to = &fallback.to;
+        let mut way = vec![destination.name.as_str()];
+        let mut at = next(destination);
+        while let Some(other) = at.filter(|other| !way.contains(&other.name.as_str())) {
+            way.push(&other.name);
+            at = next(other);
+        }
+        let (code, message, hint) = if !names.contains(to) {
+            let others = names.iter().filter(|name| **name != destination.name).map(String::as_str);
+            ("unknown_destination", format!("there is no destination `{to}`"), suggest(to, others))
+        } else if at.is_some_and(|other| other.name == destination.name) {
+            let message = format!("this fallback leads back to `{}`", destination.name);
+            ("circular", message, "name one that has no fallback, or another one".to_owned())
+        } else if find(to).is_some_and(|other| matches!(other.way, Way::Storage { .. })) {
+            let hint = "name one that changes the record, such as a mail to the CRM".to_owned();
+            ("wrong_kind", format!("`{to}` is a storage: what is stored there changes no record"), hint)
+        } else {
+            continue;
+        };
+        let at = ["destination", destination.name.as_str(), "fallback", "to"];
+        faults.push(places.fault(&at, code, message).hint(hint));
+    }
 }

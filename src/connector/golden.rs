@@ -157,6 +157,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         digest: &digest,
         record: record.as_deref(),
         uncertain: case.uncertain,
+        owner: None,
         applied: &[],
         marked: &[],
     };

@@ -26,6 +26,8 @@ use crate::session::Session;
 pub struct Inputs<'a> {
     /// The session.
     pub session: &'a Session,
+    /// Whose delivery it is, if another destination's way is taken: its name makes the marker.
+    pub owner: Option<&'a str>,
     /// Its document, as JSON text.
     pub document: &'a str,
     /// Which version of the session it is, from 1.
@@ -626,7 +628,8 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
     if let Some(said) = connector.refuses_record(record).filter(|_| required) {
         return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
     }
-    let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
+    let marker =
+        marker(inputs.owner.unwrap_or(&destination.name), record, &inputs.session.session_key(), inputs.digest);
     let limit = connector.manifest.limits.attachment_bytes;
     let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
     let warning = (!fits).then(|| {

@@ -110,6 +110,11 @@ impl Lane {
         }
     }
 
+    /// What holds it, or is being probed.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.state().circuit.hold().cloned()
+    }
+
     /// Waits for the turn of a claimed delivery to this record.
     pub(super) async fn turn(&self, record: &str, stop: &CancellationToken) -> Turn<'_> {
         loop {

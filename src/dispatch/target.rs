@@ -35,8 +35,19 @@ pub struct Target {
     pub concurrency: usize,
     /// How many requests it takes in a time.
     pub rates: Vec<Rate>,
+    /// Who takes its deliveries when it has been down for long.
+    pub fallback: Option<Fallback>,
     /// How it is reached.
     pub way: Way,
+}
+
+/// Who takes a destination's deliveries when it has been down for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// The other destination.
+    pub to: String,
+    /// How long it must have been held.
+    pub after: Duration,
 }
 
 /// How a destination is reached.
@@ -110,6 +121,7 @@ impl Target {
     pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session, lane: &Lane) -> Done {
         let inputs = Inputs {
             session,
+            owner: Some(&claimed.destination),
             document: &claimed.document,
             version: claimed.version_number,
             digest: &claimed.digest,

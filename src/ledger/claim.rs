@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::delivery::{Change, Delivery, moment};
+use super::fallback::{NEXT_VIA, VIA, route};
 use super::replay::applied_to;
 use super::sqlite::Ledger;
 use super::{Claimed, DeliveryState, Fault};
@@ -22,15 +23,15 @@ const GRACE_MS: i64 = 15_000;
 
 /// Due heads of one destination: never tried.
 const FRESH: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND via IS NULL AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
 /// Due heads of one destination: tried before.
 const AGAIN: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND via IS NULL AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
 /// When the next one of a destination is due.
 const NEXT_FRESH: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
-                          AND destination = ?1";
+                          AND destination = ?1 AND via IS NULL";
 const NEXT_AGAIN: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
-                          AND destination = ?1";
+                          AND destination = ?1 AND via IS NULL";
 /// When the first parked one reaches its deadline.
 const NEXT_DEADLINE: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'parked'";
 
@@ -60,7 +61,8 @@ impl Ledger {
                 if room > 0 && !is_paused(tx.sql, destination, at)? {
                     let fresh = due(tx.sql, FRESH, destination, at, room)?;
                     let again = due(tx.sql, AGAIN, destination, at, room)?;
-                    lines.push(in_turns(vec![fresh, again], turn, room));
+                    let of_others = due(tx.sql, VIA, destination, at, room)?;
+                    lines.push(in_turns(vec![fresh, again, of_others], turn, room));
                 }
             }
             // Half the rate, so that a destination doesn't always meet the same side of its own turns.
@@ -97,7 +99,7 @@ impl Ledger {
                     Some(Some(until)) if until > now.as_millisecond() => until,
                     _ => i64::MIN,
                 };
-                for query in [NEXT_FRESH, NEXT_AGAIN] {
+                for query in [NEXT_FRESH, NEXT_AGAIN, NEXT_VIA] {
                     let due: Option<i64> = sql.prepare_cached(query)?.query_row([destination], |row| row.get(0))?;
                     next = next.into_iter().chain(due.map(|due| due.max(until))).min();
                 }
@@ -152,7 +154,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     let (mut claimed, session) = sql
         .prepare_cached(
             "SELECT d.session, d.version, d.destination, d.record, d.lease, d.attempts, d.uncertain, d.created_at, \
-             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document \
+             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document, d.via \
              FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session \
              WHERE d.id = ?1",
         )?
@@ -163,6 +165,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 version_number: row.get(9)?,
                 key: session_key(row, 11)?,
                 destination: row.get(2)?,
+                via: row.get(15)?,
                 record: row.get(3)?,
                 document: row.get(14)?,
                 digest: row.get(10)?,
@@ -176,7 +179,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
             };
             Ok((claimed, row.get::<_, i64>(0)?))
         })?;
-    for applied in applied_to(sql, session, &claimed.destination)? {
+    for applied in applied_to(sql, session, &route(&claimed.destination, claimed.via.as_deref()))? {
         if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
             claimed.marked.push(applied.step.clone());
         }
@@ -199,8 +202,8 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
         let detail = "the process stopped while it was under way: whether it took effect is not known";
         let started_at = delivery.leased_at.unwrap_or_else(|| now.as_millisecond());
         sql.prepare_cached(
-            "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges, via) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             delivery.id,
@@ -211,6 +214,7 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
             Reason::Interrupted.as_str(),
             detail,
             Value::Array(Vec::new()).to_string(),
+            delivery.via,
         ])?;
         let change = if delivery.newest {
             Change {
@@ -268,6 +272,8 @@ mod tests {
             (AGAIN, "deliveries_again"),
             (NEXT_FRESH, "deliveries_fresh"),
             (NEXT_AGAIN, "deliveries_again"),
+            (VIA, "deliveries_via"),
+            (NEXT_VIA, "deliveries_via"),
             (NEXT_DEADLINE, "deliveries_parked"),
             (
                 "SELECT id FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 ORDER BY id LIMIT 1",

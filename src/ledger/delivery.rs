@@ -31,6 +31,8 @@ pub(super) struct Delivery {
     pub(super) braked: bool,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
+    /// By whose way it goes, if not by the destination's own.
+    pub(super) via: Option<String>,
     /// Whether its documents are gone.
     pub(super) emptied: bool,
 }
@@ -66,7 +68,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason IS 'braked', s.content_removed_at IS NOT NULL FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason IS 'braked', s.content_removed_at IS NOT NULL, d.via FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -115,6 +117,7 @@ impl Delivery {
             newest: row.get(8)?,
             braked: row.get(9)?,
             emptied: row.get(10)?,
+            via: row.get(11)?,
         })
     }
 

@@ -11,6 +11,7 @@ mod brake;
 mod claim;
 mod delivery;
 mod erase;
+mod fallback;
 mod hand;
 mod key;
 mod known;
@@ -226,6 +227,8 @@ pub struct Claimed {
     pub key: SessionKey,
     /// The destination's name.
     pub destination: String,
+    /// By whose way it goes, if not by the destination's own.
+    pub via: Option<String>,
     /// The record, as the route or a look-up found it.
     pub record: Option<String>,
     /// The document, merged, as JSON text.
@@ -247,6 +250,13 @@ pub struct Claimed {
     pub marked: Vec<String>,
     /// Fences the lease: `record` refuses results of an older one.
     pub lease: i64,
+}
+
+impl Claimed {
+    /// The destination by whose way it goes: its own, or the fallback's.
+    pub fn way(&self) -> &str {
+        self.via.as_deref().unwrap_or(&self.destination)
+    }
 }
 
 /// How a claimed delivery goes on.

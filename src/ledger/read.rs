@@ -126,6 +126,8 @@ pub struct DeliveryRow {
     pub version_number: u32,
     /// Where to.
     pub destination: String,
+    /// By whose way it goes or went, if not by the destination's own: that of its fallback.
+    pub via: Option<String>,
     /// The record.
     pub record: Option<String>,
     /// Where it stands.
@@ -367,7 +369,7 @@ pub(super) fn session_row(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<S
 
 pub(super) const DELIVERY: &str = "SELECT d.id, s.instance, s.channel, s.session_id, d.version, v.number, \
     d.destination, d.record, d.state, d.reason, d.detail, d.attempts, d.next_at, d.uncertain, d.created_at, \
-    d.changed_at, d.exchanges_removed_at FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+    d.changed_at, d.exchanges_removed_at, d.via FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
 
 pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
     Ok(DeliveryRow {
@@ -386,6 +388,7 @@ pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
         created_at: moment(row.get(14)?),
         changed_at: moment(row.get(15)?),
         exchanges_removed_at: row.get::<_, Option<i64>>(16)?.map(moment),
+        via: row.get(17)?,
     })
 }
 

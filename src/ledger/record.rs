@@ -6,6 +6,7 @@ use rusqlite::params;
 use serde::Serialize;
 
 use super::delivery::{Change, Delivery};
+use super::fallback::route;
 use super::sqlite::Ledger;
 use super::writer::Transaction;
 use super::{DeliveryState, Fault, Finished, Next};
@@ -40,6 +41,7 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
     let held = Delivery::find(tx.sql, result.delivery.0)?
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
     let Some(delivery) = held else { return Ok(Recorded::Stale) };
+    let route = route(&delivery.destination, delivery.via.as_deref());
     for (step, digest) in &result.applied {
         tx.sql
             .prepare_cached(
@@ -47,13 +49,13 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
                  ON CONFLICT (session, destination, step) \
                  DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery",
             )?
-            .execute(params![delivery.session, delivery.destination, step, digest, delivery.id])?;
+            .execute(params![delivery.session, route, step, digest, delivery.id])?;
     }
     if let Some(attempt) = &result.attempt {
         tx.sql
             .prepare_cached(
-                "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges, via) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 delivery.id,
@@ -64,24 +66,31 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
                 attempt.reason.as_str(),
                 attempt.detail,
                 exchanges,
+                delivery.via,
             ])?;
     }
-    let change = change_of(result, delivery.newest)?;
+    let mut next = result.next.clone();
+    if delivery.via.is_some() && next == Next::Dead && !result.uncertain && result.applied.is_empty() {
+        // What a fallback refuses is the destination's own matter still, and waits for it.
+        next = Next::Later(now);
+        tx.sql.prepare_cached("UPDATE deliveries SET via = NULL WHERE id = ?1")?.execute([delivery.id])?;
+    }
+    let change = change_of(result, &next, delivery.newest)?;
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
 }
 
-fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
+fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool) -> Result<Change<'a>, Fault> {
     let detail = result.attempt.as_ref().map(|attempt| attempt.detail.as_str()).filter(|detail| !detail.is_empty());
     let reason = Some(result.reason);
-    let (to, next_at) = match result.next {
+    let (to, next_at) = match *next {
         Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (state, None),
         Next::Done(state) => return Err(Fault::new(format!("no delivery is done as `{}`", state.as_str()))),
         Next::Dead => (DeliveryState::Dead, None),
         Next::Parked(until) => (DeliveryState::Parked, Some(until.as_millisecond())),
         Next::Later(at) | Next::Back(at) => (DeliveryState::Waiting, Some(at.as_millisecond())),
     };
-    let back = matches!(result.next, Next::Back(_));
+    let back = matches!(next, Next::Back(_));
     let would_wait = matches!(to, DeliveryState::Waiting | DeliveryState::Parked);
     let (to, next_at, reason) = if would_wait && !newest {
         (DeliveryState::Superseded, None, Some(Reason::Superseded))

@@ -31,6 +31,9 @@ pub struct AttemptRow {
     pub detail: String,
     /// Requests and answers, as they were recorded.
     pub exchanges: Value,
+    /// By whose way it was made, if not by the destination's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// A session as one message held it.
@@ -244,7 +247,7 @@ fn deliveries(sql: &Connection, condition: &str, id: i64) -> Result<Vec<Delivery
 
 fn attempts(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<AttemptRow>> {
     let mut statement = sql.prepare_cached(
-        "SELECT started_at, duration_ms, outcome, reason, detail, exchanges FROM attempts WHERE delivery = ?1 \
+        "SELECT started_at, duration_ms, outcome, reason, detail, exchanges, via FROM attempts WHERE delivery = ?1 \
          ORDER BY lease",
     )?;
     let rows = statement.query_map([delivery.0], |row| {
@@ -255,6 +258,7 @@ fn attempts(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<Atte
             reason: row.get(3)?,
             detail: row.get(4)?,
             exchanges: json_of(row, 5)?,
+            via: row.get(6)?,
         })
     })?;
     rows.collect()
@@ -263,7 +267,7 @@ fn attempts(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<Atte
 fn applied(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = sql.prepare_cached(
         "SELECT a.step, a.digest FROM deliveries d JOIN applied a ON a.session = d.session \
-         AND a.destination = d.destination WHERE d.id = ?1 AND a.delivery = d.id ORDER BY a.step",
+         AND a.destination IN (d.destination, d.destination || ' via ' || d.via) WHERE d.id = ?1 AND a.delivery = d.id ORDER BY a.step",
     )?;
     let rows = statement.query_map([delivery.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()

@@ -34,9 +34,12 @@ enum Rule {
 impl Router {
     /// The router of a configuration.
     pub fn new(config: &Config) -> Self {
+        let is_fallback =
+            |name: &str| config.destinations.iter().any(|d| d.fallback.as_ref().is_some_and(|f| f.to == name));
         Self {
             routes: config.routes.clone(),
-            names: config.destinations.iter().map(|d| d.name.clone()).collect(),
+            // Without routes: every destination but those that only take the place of another.
+            names: config.destinations.iter().map(|d| d.name.clone()).filter(|name| !is_fallback(name)).collect(),
             rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
             stored: config.stored(),
             brake: config.brake,

@@ -80,7 +80,10 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
             }
         };
         let (concurrency, rates) = (destination.concurrency, destination.rates.clone());
-        targets.insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency, rates, way }));
+        targets.insert(
+            name.clone(),
+            Arc::new(Target { name: name.clone(), concurrency, rates, fallback: destination.fallback.clone(), way }),
+        );
     }
     for source in &config.sources {
         for sentence in source.kind.secrets().into_iter().filter_map(|s| s.reveal().err()) {

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mail2crm::catalogue::Catalogue;
 use mail2crm::config;
 use mail2crm::diagnostic::SourceFile;
-use mail2crm::ledger::{DeliveryState, Filter, Ledger, Leg, MessageState, NewMessage, NewSession, Planner};
+use mail2crm::ledger::{
+    DeliveryState, Filter, Finished, Ledger, Leg, MessageState, NewMessage, NewSession, Next, Paused, Planner,
+};
 use mail2crm::outcome::Reason;
 use mail2crm::service::Service;
 use mail2crm::session::{Channel, Session, SessionKey};
@@ -204,4 +206,77 @@ async fn what_a_person_holds_stays_held_whatever_is_under_way() {
     other.resume("crm").await.expect("resumed");
     site.drain().await;
     assert_eq!(crm.seen().done.len(), 50);
+}
+
+#[tokio::test]
+async fn a_fallback_takes_what_is_certain_once_the_destination_was_down_for_long_and_never_twice() {
+    let (down, other) = (Crm::start(|_, _| Answer::Status(503)).await, Crm::start(|_, _| Answer::Status(200)).await);
+    let fallback = "fallback = { to = \"other\", after_hours = 4 }";
+    let site = Site::new(&[("crm", &down, fallback), ("other", &other, "")]);
+    site.accept(&["crm"], 0..30).await;
+    let now = Timestamp::now();
+    let held = |hours: i64| Paused {
+        destination: "crm".to_owned(),
+        since: now - SignedDuration::from_hours(hours),
+        until: Some(now + SignedDuration::from_mins(10)),
+        reason: Reason::Unavailable,
+        detail: "HTTP status 503".to_owned(),
+        times: 20,
+    };
+    // One of them may have taken effect: it waits for its own destination.
+    let room = [("crm".to_owned(), 1)];
+    let unclear = site.ledger.claim(1, &room, Duration::from_secs(60), now).await.expect("claimed").remove(0);
+    let lost = Finished {
+        delivery: unclear.delivery,
+        lease: unclear.lease,
+        next: Next::Back(now),
+        reason: Reason::Timeout,
+        uncertain: true,
+        applied: Vec::new(),
+        attempt: None,
+    };
+    site.ledger.record(vec![lost], now).await.expect("recorded");
+
+    site.ledger.hold(held(3)).await.expect("held");
+    site.drain().await;
+    assert_eq!((other.seen().count(), down.seen().count()), (0, 0), "not yet");
+
+    site.ledger.resume("crm").await.expect("resumed");
+    site.ledger.hold(held(5)).await.expect("held");
+    site.drain().await;
+    assert_eq!((other.seen().done.len(), down.seen().count()), (29, 0));
+    let via = |row: &mail2crm::ledger::DeliveryRow| row.via.as_deref() == Some("other") && row.destination == "crm";
+    assert_eq!(site.count(DeliveryState::Delivered, via).await, 29);
+    assert_eq!(site.count(DeliveryState::Waiting, |row| row.uncertain && row.via.is_none()).await, 1);
+
+    // The destination works again: what the other route did is not done again.
+    down.answers(|_, _| Answer::Status(200));
+    site.ledger.resume("crm").await.expect("resumed");
+    site.drain().await;
+    assert_eq!((other.seen().count(), down.seen().count()), (29, 1));
+    assert_eq!(site.count(DeliveryState::Delivered, |_| true).await, 30);
+}
+
+#[tokio::test]
+async fn what_a_fallback_refuses_waits_for_its_own_destination() {
+    let (crm, other) = (Crm::start(|_, _| Answer::Status(200)).await, Crm::start(|_, _| Answer::Status(422)).await);
+    let fallback = "fallback = { to = \"other\", after_hours = 1 }";
+    let site = Site::new(&[("crm", &crm, fallback), ("other", &other, "")]);
+    site.accept(&["crm"], 0..3).await;
+    let now = Timestamp::now();
+    let held = Paused {
+        destination: "crm".to_owned(),
+        since: now - SignedDuration::from_hours(2),
+        until: Some(now + SignedDuration::from_mins(10)),
+        reason: Reason::Unauthorized,
+        detail: "HTTP status 401".to_owned(),
+        times: 9,
+    };
+    site.ledger.hold(held).await.expect("held");
+    site.drain().await;
+    assert_eq!(other.seen().count(), 3, "each is tried once");
+    assert_eq!(site.count(DeliveryState::Waiting, |row| row.via.is_none()).await, 3, "none is dead for it");
+    site.ledger.resume("crm").await.expect("resumed");
+    site.drain().await;
+    assert_eq!((crm.seen().done.len(), other.seen().count()), (3, 3));
 }

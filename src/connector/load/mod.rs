@@ -29,8 +29,19 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 10] =
-    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "rate", "accounts", "ca_file"];
+const RESERVED: [&str; 11] = [
+    "connector",
+    "transport",
+    "storage",
+    "path",
+    "smtp",
+    "values",
+    "concurrency",
+    "rate",
+    "fallback",
+    "accounts",
+    "ca_file",
+];
 
 impl Connector {
     /// Compiles a folder. `shared` holds the text templates and values that every connector can use.

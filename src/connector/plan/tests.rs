@@ -154,6 +154,7 @@ fn session() -> Session {
 
 fn inputs<'a>(session: &'a Session, applied: &'a [(String, String)], uncertain: bool) -> Inputs<'a> {
     Inputs {
+        owner: None,
         session,
         document: "{\"id\":7}",
         version: 1,

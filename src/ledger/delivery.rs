@@ -27,8 +27,10 @@ pub(super) struct Delivery {
     pub(super) state: DeliveryState,
     pub(super) lease: i64,
     pub(super) leased_at: Option<i64>,
-    /// Whether the brake holds it back.
-    pub(super) braked: bool,
+    /// The word of its reason.
+    pub(super) reason: Option<String>,
+    /// The lane that it leaves with its next change of state, for that of another record.
+    pub(super) left: Option<String>,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
 }
@@ -45,12 +47,16 @@ pub(super) struct Change<'a> {
     pub(super) attempts: i64,
     /// `None` leaves it as it was.
     pub(super) uncertain: Option<bool>,
+    /// Parked: when its record is looked for again.
+    pub(super) look_at: Option<i64>,
+    /// Parked: the records that it could belong to, as JSON.
+    pub(super) candidates: Option<&'a str>,
 }
 
 impl<'a> Change<'a> {
     /// A change with a reason, that is no attempt.
     pub(super) fn new(to: DeliveryState, reason: Option<Reason>, detail: Option<&'a str>) -> Self {
-        Self { to, reason, detail, next_at: None, attempts: 0, uncertain: None }
+        Self { to, reason, detail, next_at: None, attempts: 0, uncertain: None, look_at: None, candidates: None }
     }
 
     /// A newer version took its place.
@@ -64,7 +70,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason IS 'braked' FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -111,15 +117,35 @@ impl Delivery {
             lease: row.get(6)?,
             leased_at: row.get(7)?,
             newest: row.get(8)?,
-            braked: row.get(9)?,
+            reason: row.get(9)?,
+            left: None,
         })
+    }
+
+    /// Parked ones of a destination whose record is to be looked for again.
+    pub(super) fn to_be_looked_for(
+        sql: &Connection,
+        destination: &str,
+        moment: i64,
+        most: usize,
+    ) -> Result<Vec<Self>, Fault> {
+        let mut statement = sql.prepare_cached(select!(
+            "d.state = 'parked' AND d.destination = ?1 AND d.look_at <= ?2 ORDER BY d.look_at, d.id LIMIT ?3"
+        ))?;
+        let rows = statement.query_map(params![destination, moment, most as i64], Self::read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether the brake holds it back.
+    pub(super) fn braked(&self) -> bool {
+        self.reason.as_deref() == Some(Reason::Braked.as_str())
     }
 
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
     pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
-        if back_by_hand {
+        if back_by_hand || (change.to == DeliveryState::Waiting && self.left.is_some()) {
             // It may belong before the one that is head now.
             sql.prepare_cached(
                 "UPDATE deliveries SET head = 0 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND head = 1",
@@ -128,7 +154,10 @@ impl Delivery {
         }
         sql.prepare_cached(
             "UPDATE deliveries SET state = ?2, head = 0, reason = ?3, detail = ?4, next_at = ?5, \
-             attempts = attempts + ?6, uncertain = coalesce(?7, uncertain), changed_at = ?8, \
+             attempts = attempts + ?6, uncertain = coalesce(?7, uncertain), changed_at = ?8, record = ?9, lane = ?10, \
+             look_at = CASE WHEN ?2 = 'parked' THEN ?11 WHEN ?2 = 'waiting' AND ?9 IS NOT DISTINCT FROM record \
+             THEN look_at END, candidates = CASE WHEN ?2 = 'parked' THEN ?12 \
+             WHEN ?9 IS NOT DISTINCT FROM record THEN candidates END, \
              leased_at = NULL, leased_until = NULL WHERE id = ?1",
         )?
         .execute(params![
@@ -140,8 +169,13 @@ impl Delivery {
             change.attempts,
             change.uncertain,
             now.as_millisecond(),
+            self.record,
+            self.lane,
+            change.look_at,
+            change.candidates,
         ])?;
-        advance(sql, &self.destination, &self.lane)
+        advance(sql, &self.destination, &self.lane)?;
+        self.left.iter().try_for_each(|left| advance(sql, &self.destination, left))
     }
 }
 

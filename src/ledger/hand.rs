@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
-use super::accept::PARKED_FOR_MS;
-use super::delivery::{Change, Delivery, lane};
+use super::course;
+use super::delivery::{Change, Delivery};
 use super::read::Filter;
 use super::sqlite::Ledger;
-use super::{DeliveryState, Fault, MessageState};
+use super::{DeliveryState, Fault, MessageState, Parking};
 use crate::ids::{DeliveryId, MessageId};
 use crate::outcome::Reason;
 
@@ -64,8 +64,11 @@ impl Ledger {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting => {
                 (Some(DeliveryState::Waiting), "it is tried again now".to_owned())
             }
-            DeliveryState::Parked if delivery.braked => {
+            DeliveryState::Parked if delivery.braked() => {
                 (Some(DeliveryState::Waiting), "the brake lets it go: it is tried now".to_owned())
+            }
+            DeliveryState::Parked if delivery.record.is_some() => {
+                (Some(DeliveryState::Waiting), "it is tried again now".to_owned())
             }
             DeliveryState::Parked => (None, "it is parked without a record id: use `release` with one".to_owned()),
             state => (None, format!("nothing to retry: it is {}", state.as_str())),
@@ -139,20 +142,24 @@ impl Ledger {
                 let before = Some(delivery.state);
                 if let Some(to) = after.filter(|_| !dry_run) {
                     let at = now.as_millisecond();
-                    if let (Some(record), DeliveryState::Waiting) = (&record, to) {
-                        delivery.lane = lane(Some(record), delivery.session);
-                        tx.sql
-                            .prepare_cached("UPDATE deliveries SET record = ?2, lane = ?3 WHERE id = ?1")?
-                            .execute(params![id.0, record, delivery.lane])?;
+                    if let (Some(record), DeliveryState::Waiting) = (&record, to)
+                        && delivery.record.as_ref() != Some(record)
+                    {
+                        // A person may lead it anywhere, and as often as it takes.
+                        course::lead(tx.sql, delivery.id, delivery.record.as_deref(), record, "released by hand", now)?;
+                        delivery.take_record(record);
                     }
                     let (reason, next_at) = match to {
                         DeliveryState::Discarded => (Some(Reason::Discarded), None),
                         DeliveryState::Superseded => (Some(Reason::Superseded), None),
-                        DeliveryState::Parked => (Some(Reason::NoRecordId), Some(at + PARKED_FOR_MS)),
+                        DeliveryState::Parked => (Some(Reason::NoRecordId), Some(at + Parking::default().for_ms)),
                         _ => (None, Some(at)),
                     };
-                    delivery.become_(tx.sql, Change { next_at, ..Change::new(to, reason, why.as_deref()) }, now)?;
-                    if to == DeliveryState::Waiting {
+                    // The dispatcher knows for how long, and whether there are look-ups.
+                    let look_at = (to == DeliveryState::Parked).then_some(at);
+                    let change = Change::new(to, reason, why.as_deref());
+                    delivery.become_(tx.sql, Change { next_at, look_at, ..change }, now)?;
+                    if matches!(to, DeliveryState::Waiting | DeliveryState::Parked) {
                         tx.sql.prepare_cached("UPDATE deliveries SET since = ?2 WHERE id = ?1")?.execute([id.0, at])?;
                         tx.wake();
                     }

@@ -3,6 +3,7 @@
 mod delivering;
 mod guarding;
 mod reading;
+mod records;
 mod surface;
 
 use super::support::cli::{Bench, Crm, TOKEN};

@@ -3,6 +3,8 @@
 //! The manifest is read against its schema first; a manifest that reads well is checked in its meaning
 //! together with the templates, so that one run tells of everything.
 
+mod lookups;
+mod policies;
 mod replies;
 mod steps;
 
@@ -27,8 +29,19 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 9] =
-    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "accounts", "ca_file"];
+const RESERVED: [&str; 11] = [
+    "connector",
+    "transport",
+    "storage",
+    "path",
+    "smtp",
+    "values",
+    "concurrency",
+    "accounts",
+    "ca_file",
+    "policy",
+    "lookup",
+];
 
 impl Connector {
     /// Compiles a folder. `shared` holds the text templates and values that every connector can use.
@@ -70,6 +83,8 @@ impl Connector {
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
         let steps = loader.steps();
         let replies = loader.replies();
+        let policies = loader.policies();
+        let lookups = loader.lookups();
         let check = loader.check();
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
@@ -86,6 +101,8 @@ impl Connector {
                 headers,
                 auth,
                 replies,
+                policies,
+                lookups,
                 steps,
                 check,
                 email,

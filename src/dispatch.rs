@@ -20,9 +20,11 @@ use crate::outcome::{Class, Outcome, Reason, Verdict};
 use crate::session::Session;
 use crate::session::stored::Stored;
 
+mod difference;
 mod parking;
 mod target;
 
+pub use difference::{Difference, differs};
 pub use target::{Keys, Preview, Shown, Target, Way, show};
 
 use target::Done;

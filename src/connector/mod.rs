@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod manifest;
 pub mod plan;
 mod policy;
+pub mod reading;
 pub mod reply;
 mod request;
 mod step;
@@ -54,6 +55,7 @@ pub struct Connector {
     pub(crate) lookups: Vec<lookup::Lookup>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
+    pub(crate) reading: Option<reading::Reading>,
     pub(crate) email: Option<email::Mail>,
     /// Settings of type `template` → what their text is escaped for.
     pub(crate) slots: Vec<(String, crate::record::Place)>,

@@ -39,6 +39,9 @@ pub struct Inputs<'a> {
     pub uncertain: bool,
     /// Steps whose last applied request is known for this session and destination: name → digest.
     pub applied: &'a [(String, String)],
+    /// Those of them that left the marker of this very delivery: what they wrote stays as it is, also if it would
+    /// be said in other words today.
+    pub marked: &'a [String],
 }
 
 /// A request to be sent now.
@@ -259,6 +262,10 @@ impl<'a> Run<'a> {
         // A record that is closed again is opened again.
         let again = step.verifies.is_some() || (step.aside && step.effect == Effect::Idempotent);
         if !again && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest) {
+            self.set(index, State::Unchanged);
+            return Ok(None);
+        }
+        if self.inputs.marked.contains(&step.id) && matches!(self.effect(step)?, Effect::Marked | Effect::Once) {
             self.set(index, State::Unchanged);
             return Ok(None);
         }

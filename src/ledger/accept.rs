@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::brake::{Alarm, Brake, Pace};
 use super::course;
-use super::delivery::{Change, Delivery, is_free, lane};
+use super::delivery::{Change, Delivery, Entry, lane};
 use super::sqlite::Ledger;
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
@@ -506,34 +506,19 @@ impl Intake<'_> {
                 (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
             };
             let waits = state == DeliveryState::Waiting;
-            let head = waits && is_free(self.tx.sql, &leg.destination, &lane)?;
-            self.tx
-                .sql
-                .prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
-                .execute([&leg.destination])?;
-            let delivery = self
-                .tx
-                .sql
-                .prepare_cached(
-                    "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
-                     reason, detail, created_at, since, changed_at, look_at, moved_from) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, ?12, ?13)",
-                )?
-                .insert(params![
-                    session,
-                    version,
-                    leg.destination,
-                    record,
-                    lane,
-                    state.as_str(),
-                    head,
-                    next_at,
-                    reason.map(Reason::as_str),
-                    detail,
-                    now,
-                    look_at,
-                    moved_from,
-                ])?;
+            let delivery = Entry {
+                session,
+                version,
+                destination: &leg.destination,
+                record: record.map(String::as_str),
+                state,
+                next_at,
+                reason,
+                detail,
+                look_at,
+                moved_from: moved_from.as_deref(),
+            }
+            .insert(self.tx.sql, self.now)?;
             if let Some(led) = &led {
                 let how = "as a former version of the session";
                 course::lead(self.tx.sql, delivery, leg.record.as_deref(), led, how, self.now)?;

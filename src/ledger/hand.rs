@@ -6,9 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
-use super::course;
 use super::delivery::{Change, Delivery};
-use super::read::Filter;
 use super::sqlite::Ledger;
 use super::{DeliveryState, Fault, MessageState, Parking};
 use crate::ids::{DeliveryId, MessageId};
@@ -27,15 +25,6 @@ pub struct Handled<I, S> {
     pub detail: String,
 }
 
-/// Which deliveries to retry.
-#[derive(Debug, Clone)]
-pub enum Which {
-    /// These.
-    Ids(Vec<DeliveryId>),
-    /// All that fit. Without a state in the filter: the dead ones.
-    All(Filter<DeliveryState>),
-}
-
 type Answer = (Option<DeliveryState>, String);
 
 impl Ledger {
@@ -43,17 +32,10 @@ impl Ledger {
     /// without a record is parked again; one whose session has a newer version becomes superseded.
     pub async fn retry(
         &self,
-        which: Which,
+        ids: Vec<DeliveryId>,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Vec<Handled<DeliveryId, DeliveryState>>, Fault> {
-        let ids = match which {
-            Which::Ids(ids) => ids,
-            Which::All(mut filter) => {
-                filter.state = filter.state.or(Some(DeliveryState::Dead));
-                self.deliveries(filter).await?.into_iter().map(|row| row.id).collect()
-            }
-        };
         self.by_hand(ids, dry_run, None, None, now, |delivery| match delivery.state {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting if !delivery.newest => {
                 (Some(DeliveryState::Superseded), "a newer version of its session took its place".to_owned())
@@ -141,25 +123,23 @@ impl Ledger {
                 let (after, detail) = decide(&delivery);
                 let before = Some(delivery.state);
                 if let Some(to) = after.filter(|_| !dry_run) {
-                    let at = now.as_millisecond();
-                    if let (Some(record), DeliveryState::Waiting) = (&record, to)
-                        && delivery.record.as_ref() != Some(record)
-                    {
-                        // A person may lead it anywhere, and as often as it takes.
-                        course::lead(tx.sql, delivery.id, delivery.record.as_deref(), record, "released by hand", now)?;
-                        delivery.take_record(record);
-                    }
                     let (reason, next_at) = match to {
+                        DeliveryState::Waiting => {
+                            delivery.put_in_line(tx.sql, record.as_deref(), now)?;
+                            tx.wake();
+                            handled.push(Handled { id, before, after, detail });
+                            continue;
+                        }
                         DeliveryState::Discarded => (Some(Reason::Discarded), None),
                         DeliveryState::Superseded => (Some(Reason::Superseded), None),
-                        DeliveryState::Parked => (Some(Reason::NoRecordId), Some(at + Parking::default().for_ms)),
-                        _ => (None, Some(at)),
+                        _ => (Some(Reason::NoRecordId), Some(now.as_millisecond() + Parking::default().for_ms)),
                     };
                     // The dispatcher knows for how long, and whether there are look-ups.
-                    let look_at = (to == DeliveryState::Parked).then_some(at);
+                    let look_at = (to == DeliveryState::Parked).then_some(now.as_millisecond());
                     let change = Change::new(to, reason, why.as_deref());
                     delivery.become_(tx.sql, Change { next_at, look_at, ..change }, now)?;
-                    if matches!(to, DeliveryState::Waiting | DeliveryState::Parked) {
+                    if to == DeliveryState::Parked {
+                        let at = now.as_millisecond();
                         tx.sql.prepare_cached("UPDATE deliveries SET since = ?2 WHERE id = ?1")?.execute([id.0, at])?;
                         tx.wake();
                     }

@@ -2,8 +2,10 @@
 
 mod delivering;
 mod guarding;
+mod planning;
 mod reading;
 mod records;
+mod replaying;
 mod surface;
 
 use super::support::cli::{Bench, Crm, TOKEN};

@@ -5,6 +5,7 @@
 
 mod lookups;
 mod policies;
+mod reading;
 mod replies;
 mod steps;
 
@@ -86,6 +87,7 @@ impl Connector {
         let policies = loader.policies();
         let lookups = loader.lookups();
         let check = loader.check();
+        let reading = loader.reading(&steps);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;
@@ -105,6 +107,7 @@ impl Connector {
                 lookups,
                 steps,
                 check,
+                reading,
                 email,
                 slots,
                 manifest,

@@ -21,11 +21,13 @@ use crate::session::Session;
 use crate::session::stored::Stored;
 
 mod difference;
+mod keys;
 mod parking;
 mod target;
 
 pub use difference::{Difference, differs};
-pub use target::{Keys, Preview, Shown, Target, Way, show};
+pub use keys::Keys;
+pub use target::{Preview, Shown, Target, Way, show};
 
 use target::Done;
 

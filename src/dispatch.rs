@@ -25,6 +25,7 @@ mod difference;
 mod fallback;
 mod keys;
 mod lane;
+mod parking;
 mod rate;
 mod target;
 
@@ -44,11 +45,17 @@ pub struct Rules {
     pub horizon: Duration,
     /// A worker that has not answered for so long has lost its lease.
     pub lease: Duration,
+    /// How long a delivery waits for its record.
+    pub park: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { horizon: Duration::from_secs(5 * 24 * 3600), lease: Duration::from_secs(900) }
+        Self {
+            horizon: Duration::from_secs(5 * 24 * 3600),
+            lease: Duration::from_secs(900),
+            park: Duration::from_secs(72 * 3600),
+        }
     }
 }
 
@@ -205,12 +212,18 @@ impl Dispatcher {
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
         };
         let now = self.clock.now();
-        let next = self.next(claimed, &done, lane, started_at, now).await;
+        let next = match parking::led(claimed, &done, self.rules.park, now) {
+            Some(next) => {
+                self.worked(claimed, &done, lane, started_at).await;
+                next
+            }
+            None => self.next(claimed, &done, lane, started_at, now).await,
+        };
         let (delivery, session, destination, record) =
             (claimed.delivery.0, claimed.key.to_string(), claimed.way(), claimed.record.as_deref().unwrap_or(""));
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
-            Next::Done(_) if reason == Reason::Partial => {
+            Next::Done(_) if done.verdict.class == Class::Partial => {
                 tracing::warn!(delivery, %session, %destination, record, %reason, detail, "applied a session in part");
             }
             Next::Done(DeliveryState::Unchanged) => {
@@ -231,20 +244,33 @@ impl Dispatcher {
             Next::Parked(at) => {
                 tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked")
             }
+            // Once for each delivery; how it goes on is in the ledger.
+            Next::Again { until, .. } if claimed.attempts == 0 => {
+                tracing::warn!(delivery, %session, %destination, record, %until, %reason, detail, "a delivery is parked; its record is looked for until then")
+            }
+            Next::Again { at, .. } => {
+                tracing::debug!(delivery, %session, %destination, record, again_at = %at, %reason, detail, "a delivery stays parked")
+            }
+            Next::Moved { record: to, .. } => {
+                tracing::warn!(delivery, %session, %destination, record, %to, %reason, detail, "a delivery goes on with another record")
+            }
         }
         let outcome = match &next.0 {
             Next::Done(_) => Outcome::Delivered,
-            Next::Later(_) | Next::Back(_) | Next::Parked(_) => Outcome::Deferred,
+            Next::Later(_) | Next::Back(_) | Next::Parked(_) | Next::Again { .. } | Next::Moved { .. } => {
+                Outcome::Deferred
+            }
             Next::Dead => Outcome::Failed,
         };
+        // What an earlier attempt left open stays open until one succeeds, or all of it is known to go elsewhere.
+        let settled = outcome == Outcome::Delivered || matches!(next.0, Next::Moved { .. });
         let counted = !matches!(next.0, Next::Back(_));
         Finished {
             delivery: claimed.delivery,
             lease: claimed.lease,
             next: next.0,
             reason,
-            // What an earlier attempt left open stays open until one succeeds.
-            uncertain: outcome != Outcome::Delivered && (done.verdict.uncertain || claimed.uncertain),
+            uncertain: !settled && (done.verdict.uncertain || claimed.uncertain),
             applied: done.applied,
             attempt: counted.then(|| Attempt {
                 started_at,
@@ -277,13 +303,10 @@ impl Dispatcher {
         let (destination, verdict) = (claimed.way(), &done.verdict);
         let record = claimed.record.as_deref().unwrap_or_default();
         let reason = verdict.reason;
-        lane.costs(done.requests);
         if let Some(wait) = done.over_rate {
             return (Next::Back(after(now, wait)), reason);
         }
-        if done.requests > 0 && shows_that_it_works(verdict) && lane.works(record, began) {
-            self.released(destination).await;
-        }
+        self.worked(claimed, done, lane, began).await;
         let (ruling, hold) = lane.fails(record, verdict, now);
         if let Some(hold) = hold {
             self.hold(destination, hold, verdict, lane).await;
@@ -294,7 +317,7 @@ impl Dispatcher {
                     if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
                 (Next::Done(state), reason)
             }
-            Class::Dead => (Next::Dead, reason),
+            Class::Dead | Class::Park => (Next::Dead, reason),
             // The ledger keeps it until the hold ends.
             _ if ruling != Ruling::Own => (Next::Back(now), reason),
             Class::Retry | Class::Conflict | Class::Pause => {
@@ -307,6 +330,15 @@ impl Dispatcher {
                     .max(verdict.retry_after.unwrap_or_default());
                 (Next::Later(after(now, wait)), reason)
             }
+        }
+    }
+
+    /// Takes in what an attempt shows: what a delivery costs, and that the destination works, if it does.
+    async fn worked(&self, claimed: &Claimed, done: &Done, lane: &Lane, began: Timestamp) {
+        lane.costs(done.requests);
+        let record = claimed.record.as_deref().unwrap_or_default();
+        if done.requests > 0 && shows_that_it_works(&done.verdict) && lane.works(record, began) {
+            self.released(claimed.way()).await;
         }
     }
 

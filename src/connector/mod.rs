@@ -14,8 +14,10 @@ mod exchange;
 pub mod golden;
 pub mod http;
 mod load;
+pub mod lookup;
 pub mod manifest;
 pub mod plan;
+mod policy;
 mod rate;
 pub mod reading;
 pub mod reply;
@@ -32,9 +34,9 @@ use crate::session::SessionKey;
 use manifest::{Manifest, SettingKind};
 
 pub use destination::Destination;
-pub(crate) use rate::{check_rates, rates_of};
-
+pub use lookup::Candidate;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
+pub(crate) use rate::{check_rates, rates_of};
 
 /// A connector folder, compiled.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Connector {
     pub(crate) headers: Vec<(String, step::Slot)>,
     pub(crate) auth: Vec<auth::Scheme>,
     pub(crate) replies: Vec<reply::Row>,
+    pub(crate) policies: Vec<policy::Policy>,
+    pub(crate) lookups: Vec<lookup::Lookup>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
     pub(crate) reading: Option<reading::Reading>,

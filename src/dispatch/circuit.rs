@@ -103,8 +103,8 @@ impl Circuit {
     /// What the ledger says: after a restart, by a person's hand, or from another instance.
     pub(super) fn adopt(&mut self, hold: Option<Hold>) {
         // The ledger counts in milliseconds.
-        let end = |hold: &Hold| hold.until.map(Timestamp::as_millisecond);
-        if self.hold.as_ref().map(end) == hold.as_ref().map(end) {
+        let span = |hold: &Hold| (hold.since.as_millisecond(), hold.until.map(Timestamp::as_millisecond));
+        if self.hold.as_ref().map(span) == hold.as_ref().map(span) {
             return;
         }
         if self.hold.is_some() && hold.is_none() {
@@ -230,7 +230,7 @@ fn tells_of_destination(reason: Reason) -> bool {
 /// Whether a verdict on something that was sent shows that the destination works.
 pub(super) fn shows_that_it_works(verdict: &Verdict) -> bool {
     match verdict.class {
-        Class::Ok | Class::Partial | Class::Conflict => true,
+        Class::Ok | Class::Partial | Class::Conflict | Class::Park => true,
         Class::Dead => matches!(
             verdict.reason,
             Reason::RecordNotFound

@@ -13,7 +13,7 @@ use super::lane::Lane;
 use crate::connector::http::Exchange;
 use crate::connector::manifest::Rate;
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Report, Run, email, preview};
 use crate::ledger::Claimed;
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
@@ -86,6 +86,12 @@ pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
     pub(super) exchanges: Value,
+    /// The record that it goes on with.
+    pub(super) led_to: Option<String>,
+    /// Records that it could belong to.
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether its record is looked for where it has none.
+    pub(super) looks_up: bool,
     /// Requests that were sent.
     pub(super) requests: usize,
     /// It was broken off because a request would have had to wait so long for a rate.
@@ -94,13 +100,22 @@ pub(super) struct Done {
 
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
-        let (applied, exchanges) = (Vec::new(), Value::Array(Vec::new()));
-        Self { verdict, applied, exchanges, requests: 0, over_rate: None }
+        let exchanges = Value::Array(Vec::new());
+        Self {
+            verdict,
+            applied: Vec::new(),
+            exchanges,
+            led_to: None,
+            candidates: Vec::new(),
+            looks_up: false,
+            requests: 0,
+            over_rate: None,
+        }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
         let (applied, exchanges) = (applied.into_iter().collect(), json!([exchange]));
-        Self { verdict, applied, exchanges, requests: 1, over_rate: None }
+        Self { applied, exchanges, requests: 1, ..Self::of(verdict) }
     }
 }
 
@@ -112,7 +127,8 @@ impl From<Report> for Done {
         verdict.scope = report.scope;
         let requests = report.exchanges.len();
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
-        Self { verdict, applied: report.applied, exchanges, requests, over_rate: None }
+        let Report { applied, led_to, candidates, .. } = report;
+        Self { applied, exchanges, led_to, candidates, requests, ..Self::of(verdict) }
     }
 }
 
@@ -169,11 +185,12 @@ impl Target {
 
 async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>, lane: &Lane) -> Done {
     let record = inputs.record.unwrap_or_default();
-    let mut run = Run::new(to, inputs);
+    let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+    let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
     let mut over_rate = None;
     loop {
         match run.next() {
-            Next::Finished(report) => return Done { over_rate, ..report.into() },
+            Next::Finished(report) => return Done { looks_up: to.looks_up(), over_rate, ..report.into() },
             Next::Send(prepared) => {
                 let sent = match lane.request(&prepared.step, record).await {
                     Ok(()) => keys.send(to, http, &prepared.request).await,

@@ -37,7 +37,7 @@ impl Ledger {
                 .prepare_cached(
                     "UPDATE deliveries SET via = ?2, next_at = ?4 WHERE id IN (SELECT d.id FROM deliveries d \
                      WHERE d.state = 'waiting' AND d.head = 1 AND d.destination = ?1 AND d.via IS NULL \
-                     AND d.uncertain = 0 \
+                     AND d.uncertain = 0 AND d.record IS NOT NULL \
                      AND NOT EXISTS (SELECT 1 FROM applied a WHERE a.session = d.session \
                      AND a.destination = d.destination AND a.delivery = d.id) \
                      AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.delivery = d.id AND t.via = ?2 \

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 use serde::Serialize;
 
+use super::course;
 use super::delivery::{Change, Delivery};
 use super::fallback::route;
 use super::sqlite::Ledger;
@@ -40,8 +41,8 @@ impl Ledger {
 fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp) -> Result<Recorded, Fault> {
     let held = Delivery::find(tx.sql, result.delivery.0)?
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
-    let Some(delivery) = held else { return Ok(Recorded::Stale) };
-    let route = route(&delivery.destination, delivery.via.as_deref());
+    let Some(mut delivery) = held else { return Ok(Recorded::Stale) };
+    let route = route(&delivery.destination, delivery.via.as_deref()).into_owned();
     for (step, digest) in &result.applied {
         tx.sql
             .prepare_cached(
@@ -75,19 +76,34 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
         next = Next::Later(now);
         tx.sql.prepare_cached("UPDATE deliveries SET via = NULL WHERE id = ?1")?.execute([delivery.id])?;
     }
-    let change = change_of(result, &next, delivery.newest)?;
+    let candidates = match &next {
+        Next::Again { candidates, .. } if !candidates.is_empty() => serde_json::to_string(candidates).ok(),
+        _ => None,
+    };
+    let mut change = Change { candidates: candidates.as_deref(), ..change_of(result, &next, delivery.newest, now)? };
+    if let (Next::Moved { record, how }, DeliveryState::Waiting) = (&next, change.to) {
+        if course::lead(tx.sql, delivery.id, delivery.record.as_deref(), record, how, now)? {
+            delivery.take_record(record);
+        } else {
+            let detail = "the CRM leads from one record to the next, too often or in a circle";
+            let reason = change.reason;
+            let (attempts, uncertain) = (change.attempts, change.uncertain);
+            change = Change { attempts, uncertain, ..Change::new(DeliveryState::Dead, reason, Some(detail)) };
+        }
+    }
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
 }
 
-fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool) -> Result<Change<'a>, Fault> {
+fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool, now: Timestamp) -> Result<Change<'a>, Fault> {
     let detail = result.attempt.as_ref().map(|attempt| attempt.detail.as_str()).filter(|detail| !detail.is_empty());
     let reason = Some(result.reason);
-    let (to, next_at) = match *next {
-        Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (state, None),
+    let (to, next_at) = match next {
+        Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (*state, None),
         Next::Done(state) => return Err(Fault::new(format!("no delivery is done as `{}`", state.as_str()))),
         Next::Dead => (DeliveryState::Dead, None),
-        Next::Parked(until) => (DeliveryState::Parked, Some(until.as_millisecond())),
+        Next::Parked(until) | Next::Again { until, .. } => (DeliveryState::Parked, Some(until.as_millisecond())),
+        Next::Moved { .. } => (DeliveryState::Waiting, Some(now.as_millisecond())),
         Next::Later(at) | Next::Back(at) => (DeliveryState::Waiting, Some(at.as_millisecond())),
     };
     let back = matches!(next, Next::Back(_));
@@ -97,8 +113,13 @@ fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool) -> Result<Chan
     } else {
         (to, next_at, reason)
     };
+    let look_at = match next {
+        Next::Again { at, .. } => Some(at.as_millisecond()),
+        _ => None,
+    };
     Ok(Change {
         next_at,
+        look_at,
         attempts: i64::from(!back),
         // A delivery that was given back may have been under way: it gains a doubt, and loses none.
         uncertain: (!back || result.uncertain).then_some(result.uncertain),

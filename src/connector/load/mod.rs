@@ -4,6 +4,8 @@
 //! together with the templates, so that one run tells of everything.
 
 mod auth;
+mod lookups;
+mod policies;
 mod reading;
 mod replies;
 mod steps;
@@ -29,7 +31,7 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 13] = [
     "connector",
     "transport",
     "storage",
@@ -41,6 +43,8 @@ const RESERVED: [&str; 11] = [
     "fallback",
     "accounts",
     "ca_file",
+    "policy",
+    "lookup",
 ];
 
 impl Connector {
@@ -83,6 +87,8 @@ impl Connector {
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
         let steps = loader.steps();
         let replies = loader.replies();
+        let policies = loader.policies();
+        let lookups = loader.lookups();
         let check = loader.check();
         check_rates(&manifest.rate, Some((&manifest, Transport::Rest)), &places, &["rate"], &mut loader.faults);
         let reading = loader.reading(&steps);
@@ -101,6 +107,8 @@ impl Connector {
                 headers,
                 auth,
                 replies,
+                policies,
+                lookups,
                 steps,
                 check,
                 reading,

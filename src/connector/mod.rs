@@ -15,6 +15,7 @@ pub mod golden;
 pub mod http;
 mod load;
 pub mod manifest;
+mod page;
 pub mod plan;
 pub mod reading;
 pub mod reply;

@@ -255,6 +255,23 @@ pub(crate) fn judge(
     Ok(verdict)
 }
 
+impl Capture {
+    /// Its value in an answer, if that has one.
+    pub(crate) fn value(&self, answer: &Answer<'_>) -> Option<Value> {
+        let raw = match (&self.path, &self.header) {
+            (Some(path), _) => path.query(answer.json()?).first().cloned(),
+            (None, Some(header)) => answer.response.header(header).map(Value::from),
+            (None, None) => None,
+        }?;
+        match &self.regex {
+            Some(regex) => regex
+                .captures(&text_of(&raw))
+                .and_then(|found| found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))),
+            None => Some(raw),
+        }
+    }
+}
+
 /// The values that an answer gives which is no good one: what it lacks is null.
 pub(crate) fn captures_of_refusal(all: &[Capture], answer: &Answer<'_>) -> Map<String, Value> {
     let each = all.iter().map(|capture| {
@@ -268,22 +285,10 @@ pub(crate) fn captures_of_refusal(all: &[Capture], answer: &Answer<'_>) -> Map<S
 pub(crate) fn captures(captures: &[Capture], answer: &Answer<'_>) -> Result<Map<String, Value>, Verdict> {
     let mut all = Map::new();
     for capture in captures {
-        let raw = match (&capture.path, &capture.header) {
-            (Some(path), _) => match answer.json() {
-                Some(body) => path.query(body).first().cloned(),
-                None if capture.optional => None,
-                None => return Err(not_the_interface(answer)),
-            },
-            (None, Some(header)) => answer.response.header(header).map(Value::from),
-            (None, None) => None,
-        };
-        let value = match (raw, &capture.regex) {
-            (Some(value), Some(regex)) => regex
-                .captures(&text_of(&value))
-                .and_then(|found| found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))),
-            (raw, _) => raw,
-        };
-        match value {
+        if capture.path.is_some() && !capture.optional && answer.json().is_none() {
+            return Err(not_the_interface(answer));
+        }
+        match capture.value(answer) {
             Some(value) if !value.is_null() => all.insert(capture.name.clone(), value),
             _ if capture.optional => all.insert(capture.name.clone(), Value::Null),
             _ => {

@@ -16,6 +16,7 @@ pub mod http;
 mod load;
 pub mod manifest;
 pub mod plan;
+pub mod progress;
 pub mod reply;
 mod request;
 mod step;
@@ -31,6 +32,7 @@ use manifest::{Manifest, SettingKind};
 
 pub use destination::Destination;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
+pub use progress::{Progress, StepDone};
 
 /// A connector folder, compiled.
 #[derive(Debug)]

@@ -10,9 +10,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::connector::http::{Exchange, Request};
-use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
-use crate::ledger::Claimed;
+use super::clock::Clock;
+use super::drive::{Carrier, drive};
+use crate::connector::http::{Exchange, Request, Response};
+use crate::connector::{Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
@@ -70,16 +72,23 @@ pub enum Way {
 pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
+    /// What it did that was not handed over before its end.
+    pub(super) progress: Progress,
     pub(super) exchanges: Value,
 }
 
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
-        Self { verdict, applied: Vec::new(), exchanges: Value::Array(Vec::new()) }
+        Self { verdict, applied: Vec::new(), progress: Progress::default(), exchanges: Value::Array(Vec::new()) }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
-        Self { verdict, applied: applied.into_iter().collect(), exchanges: json!([exchange]) }
+        Self {
+            verdict,
+            applied: applied.into_iter().collect(),
+            progress: Progress::default(),
+            exchanges: json!([exchange]),
+        }
     }
 }
 
@@ -89,13 +98,13 @@ impl From<Report> for Done {
         verdict.uncertain = report.uncertain;
         verdict.retry_after = report.retry_after;
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
-        Self { verdict, applied: report.applied, exchanges }
+        Self { verdict, applied: report.applied, progress: Progress::default(), exchanges }
     }
 }
 
 impl Target {
     /// One attempt.
-    pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session) -> Done {
+    pub(super) async fn deliver(&self, ledger: &Ledger, clock: &Clock, claimed: &Claimed, session: &Session) -> Done {
         let inputs = Inputs {
             session,
             document: &claimed.document,
@@ -106,7 +115,9 @@ impl Target {
             applied: &claimed.applied,
         };
         match &self.way {
-            Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
+            Way::Rest { to, http, keys } => {
+                drive(Run::new(to, inputs), ledger, claimed, clock, &Rest { to, http, keys }).await
+            }
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
@@ -181,25 +192,21 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
-    let mut run = Run::new(to, inputs);
-    loop {
-        match run.next() {
-            Next::Finished(report) => return report.into(),
-            Next::Send(prepared) => {
-                let sent = match keys.of(to, &prepared.request).await {
-                    Ok(credentials) => http.send(&prepared.request, &credentials).await,
-                    Err(verdict) => Err(verdict),
-                };
-                let verdict = match sent {
-                    Ok(response) => run.answer(&response, Timestamp::now()),
-                    Err(verdict) => run.failed(verdict),
-                };
-                if verdict.reason == Reason::Unauthorized {
-                    keys.forget().await;
-                }
-            }
-        }
+/// What reaches a CRM over HTTP.
+struct Rest<'a> {
+    to: &'a Arc<Destination>,
+    http: &'a HttpSender,
+    keys: &'a Keys,
+}
+
+impl Carrier for Rest<'_> {
+    async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
+        let credentials = self.keys.of(self.to, &prepared.request).await?;
+        self.http.send(&prepared.request, &credentials).await
+    }
+
+    async fn refused(&self) {
+        self.keys.forget().await;
     }
 }
 

@@ -16,7 +16,7 @@ use super::delivery::{Change, Delivery, is_free, lane};
 use super::sqlite::Ledger;
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
-use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
+use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing, grace};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
 use crate::session::version::{self, text_of};
@@ -478,7 +478,10 @@ impl Intake<'_> {
                 }
                 (Some((reason, detail)), _) => (DeliveryState::Dead, None, Some(*reason), Some(detail.as_str())),
                 (None, None) => (DeliveryState::Parked, Some(now + PARKED_FOR_MS), Some(Reason::NoRecordId), None),
-                (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
+                (None, Some(_)) => {
+                    let at = grace::after(self.tx.sql, &leg.destination, &lane, now)?;
+                    (DeliveryState::Waiting, Some(at), None, None)
+                }
             };
             let waits = state == DeliveryState::Waiting;
             let head = waits && is_free(self.tx.sql, &leg.destination, &lane)?;

@@ -10,14 +10,11 @@ use serde_json::Value;
 
 use super::delivery::{Change, Delivery, moment};
 use super::sqlite::Ledger;
-use super::{Claimed, DeliveryState, Fault};
+use super::{Claimed, DeliveryState, Fault, grace, progress};
+use crate::connector::Progress;
 use crate::ids::{DeliveryId, VersionId};
 use crate::outcome::{Outcome, Reason};
 use crate::session::{Channel, SessionKey};
-
-/// What a dead worker had sent may still be under way in the CRM: looked up at once, its effect would be
-/// missed and made again. So it is left alone for so long, in milliseconds.
-const GRACE_MS: i64 = 15_000;
 
 /// Due heads of one destination: never tried.
 const FRESH: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
@@ -51,6 +48,7 @@ impl Ledger {
         let turn = self.turn();
         self.write(move |tx| {
             let at = now.as_millisecond();
+            grace::end(tx.sql, at)?;
             take_back(tx.sql, at, now)?;
             expire_parked(tx.sql, now)?;
             let mut lines = Vec::with_capacity(destinations.len());
@@ -170,14 +168,27 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
+                progress: Progress::default(),
                 lease: row.get(4)?,
             };
             Ok((claimed, row.get::<_, i64>(0)?))
         })?;
-    let mut statement =
-        sql.prepare_cached("SELECT step, digest FROM applied WHERE session = ?1 AND destination = ?2 ORDER BY step")?;
-    let applied = statement.query_map(params![session, claimed.destination], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    claimed.applied = applied.collect::<Result<_, _>>()?;
+    // What was never leased before has nothing behind it.
+    if claimed.lease > 1 {
+        claimed.progress = progress::read(sql, id)?;
+    }
+    let mut statement = sql.prepare_cached(
+        "SELECT step, digest, in_doubt IS NOT NULL AND in_doubt <> ?3 FROM applied \
+         WHERE session = ?1 AND destination = ?2 ORDER BY step",
+    )?;
+    let mut rows = statement.query(params![session, claimed.destination, id])?;
+    while let Some(row) = rows.next()? {
+        let (step, digest): (String, String) = (row.get(0)?, row.get(1)?);
+        if row.get(2)? {
+            claimed.progress.doubtful.push(step.clone());
+        }
+        claimed.applied.push((step, digest));
+    }
     Ok(claimed)
 }
 
@@ -208,20 +219,16 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
             detail,
             Value::Array(Vec::new()).to_string(),
         ])?;
+        // Nothing of the same record overtakes it, lest the older one lands on the newer.
+        grace::begin(sql, &delivery.destination, &delivery.lane, now.as_millisecond())?;
+        progress::doubt(sql, delivery)?;
         let change = if delivery.newest {
-            Change {
-                next_at: Some(now.as_millisecond() + GRACE_MS),
-                ..Change::new(DeliveryState::Waiting, Some(Reason::Interrupted), Some(detail))
-            }
+            let change = Change::new(DeliveryState::Waiting, Some(Reason::Interrupted), Some(detail));
+            Change { next_at: Some(now.as_millisecond()), ..change }
         } else {
             Change::superseded()
         };
         delivery.become_(sql, Change { attempts: 1, uncertain: Some(true), ..change }, now)?;
-        // Nothing of the same record overtakes it, lest the older one lands on the newer.
-        sql.prepare_cached(
-            "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND next_at < ?3",
-        )?
-        .execute(params![delivery.destination, delivery.lane, now.as_millisecond() + GRACE_MS])?;
     }
     Ok(lost.len())
 }

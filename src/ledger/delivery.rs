@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeliveryState, Fault};
+use super::{DeliveryState, Fault, grace, progress};
 use crate::outcome::Reason;
 
 /// The lane of a record, or of a session that has none yet.
@@ -118,6 +118,15 @@ impl Delivery {
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
     pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
+        let mut next_at = change.next_at;
+        if change.to == DeliveryState::Waiting {
+            next_at = next_at.map(|at| grace::after(sql, &self.destination, &self.lane, at)).transpose()?;
+        }
+        if change.to.is_end() {
+            progress::forget(sql, self.id)?;
+        } else if self.state == DeliveryState::Dead {
+            progress::forget_in_flight(sql, self.id)?;
+        }
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
         if back_by_hand {
             // It may belong before the one that is head now.
@@ -136,7 +145,7 @@ impl Delivery {
             change.to.as_str(),
             change.reason.map(Reason::as_str),
             change.detail,
-            change.next_at,
+            next_at,
             change.attempts,
             change.uncertain,
             now.as_millisecond(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::delivery::{Change, Delivery};
 use super::sqlite::Ledger;
 use super::writer::Transaction;
-use super::{DeliveryState, Fault, Finished, Next};
+use super::{DeliveryState, Fault, Finished, Next, grace, progress};
 use crate::outcome::Reason;
 
 /// What became of a result.
@@ -41,13 +41,7 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
     let Some(delivery) = held else { return Ok(Recorded::Stale) };
     for (step, digest) in &result.applied {
-        tx.sql
-            .prepare_cached(
-                "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (session, destination, step) \
-                 DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery",
-            )?
-            .execute(params![delivery.session, delivery.destination, step, digest, delivery.id])?;
+        progress::apply(tx.sql, &delivery, step, digest)?;
     }
     if let Some(attempt) = &result.attempt {
         tx.sql
@@ -67,6 +61,17 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
             ])?;
     }
     let change = change_of(result, delivery.newest)?;
+    if let Some(made) = &result.progress {
+        if !change.to.is_end() {
+            progress::keep(tx.sql, &delivery, &made.done, made.in_flight.as_deref())?;
+        }
+        if result.uncertain {
+            progress::doubt(tx.sql, &delivery)?;
+            grace::begin(tx.sql, &delivery.destination, &delivery.lane, now.as_millisecond())?;
+        } else if matches!(result.next, Next::Done(_)) && delivery.lease > 1 {
+            progress::trust(tx.sql, &delivery)?;
+        }
+    }
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
 }
@@ -91,7 +96,7 @@ fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
     Ok(Change {
         next_at,
         attempts: i64::from(!back),
-        uncertain: (!back).then_some(result.uncertain),
+        uncertain: (!back || result.uncertain).then_some(result.uncertain),
         ..Change::new(to, reason, detail)
     })
 }

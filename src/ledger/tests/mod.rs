@@ -6,6 +6,7 @@ mod account;
 mod delivering;
 mod guarding;
 mod history;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +171,7 @@ fn finished(claimed: &Claimed, next: Next, reason: Reason) -> Finished {
         reason,
         uncertain: false,
         applied: Vec::new(),
+        progress: Some(Progress::default()),
         attempt,
     }
 }

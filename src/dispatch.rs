@@ -21,10 +21,12 @@ use crate::session::Session;
 use crate::session::stored::Stored;
 
 mod clock;
+mod difference;
 mod drive;
 mod target;
 
 pub use clock::Clock;
+pub use difference::{Difference, differs};
 pub use target::{Keys, Preview, Shown, Target, Way, show};
 
 use target::Done;

@@ -85,12 +85,44 @@ pub struct Record {
     /// An id that fits, for messages.
     #[serde(default)]
     pub example: Option<String>,
+    /// How the record is read as it is now, for `mail2crm plan`.
+    #[serde(default)]
+    pub read: Option<ReadRecord>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { required: true, pattern: any_id(), example: None }
+        Self { required: true, pattern: any_id(), example: None, read: None }
     }
+}
+
+/// How a record is read, and where its fields are: one of `fields`, `members`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRecord {
+    /// The step of effect `read` that asks for the record. It uses no captures. If its `when` does not hold, the
+    /// record can't be read with these settings.
+    pub step: String,
+    /// The answer has a list with one item for each field.
+    #[serde(default)]
+    pub fields: Option<FieldsStored>,
+    /// Or: the answer has an object whose members are the fields. An inline template over `settings` that gives a
+    /// JSONPath, such as `$.fields`.
+    #[serde(default)]
+    pub members: Option<String>,
+    /// What is set besides the field map, by the name that people know it by.
+    #[serde(default)]
+    pub also: BTreeMap<String, AlsoSet>,
+}
+
+/// A value of the record that the payload sets besides the field map.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlsoSet {
+    /// JSONPath: where it is in the answer.
+    pub now: String,
+    /// Inline template: what it is set to. Empty: it is not touched.
+    pub then: String,
 }
 
 fn any_id() -> String {

@@ -38,6 +38,9 @@ pub struct Inputs<'a> {
     pub uncertain: bool,
     /// Steps whose last applied request is known for this session and destination: name → digest.
     pub applied: &'a [(String, String)],
+    /// Those of them that left the marker of this very delivery: what they wrote stays as it is, also if it would
+    /// be said in other words today.
+    pub marked: &'a [String],
 }
 
 /// A request to be sent now.
@@ -249,6 +252,13 @@ impl<'a> Run<'a> {
             return Ok(None);
         };
         if step.verifies.is_none() && self.is_applied(step, &digest)? {
+            self.set(index, State::Unchanged);
+            return Ok(None);
+        }
+        let effect = self.effect(step)?;
+        if self.inputs.marked.contains(&step.id)
+            && (effect == Effect::Once || effect == Effect::Marked && !self.doubtful.contains(&step.id))
+        {
             self.set(index, State::Unchanged);
             return Ok(None);
         }

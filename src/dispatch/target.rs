@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::clock::Clock;
 use super::drive::{Carrier, drive};
 use crate::connector::http::{Exchange, Request, Response};
+use crate::connector::reading::FieldPlan;
 use crate::connector::{Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
@@ -24,7 +25,7 @@ use crate::sender::storage::{FolderSender, Stored};
 use crate::session::Session;
 
 /// The name of the one step of a storage destination, for the ledger.
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 
 /// A destination that deliveries can be taken to.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl Target {
             record: claimed.record.as_deref(),
             uncertain: claimed.uncertain,
             applied: &claimed.applied,
+            marked: &claimed.marked,
         };
         match &self.way {
             Way::Rest { to, http, keys } => {
@@ -121,6 +123,16 @@ impl Target {
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
+    }
+
+    /// The fields that a delivery would set, each with what the record has there now; `None` if that can't be read.
+    /// Changes nothing.
+    pub async fn read_record(&self, inputs: Inputs<'_>) -> Result<Option<Vec<FieldPlan>>, Verdict> {
+        let Way::Rest { to, http, keys } = &self.way else { return Ok(None) };
+        let Some(prepared) = to.read_record(&inputs)? else { return Ok(None) };
+        let credentials = keys.of(to, &prepared.request).await?;
+        let response = http.send(&prepared.request, &credentials).await?;
+        to.compare(&response, &inputs, Timestamp::now()).map(Some)
     }
 
     /// Reaches the destination and changes nothing: for `check --online`. The sentence says what was found.
@@ -215,7 +227,7 @@ async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: In
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
-    if inputs.applied.iter().any(|(step, digest)| step == email::STEP && *digest == mail.digest) {
+    if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
         return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
     }
     let sent = smtp.send(&mail.from, &mail.to, &mail.bytes).await;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::delivery::{Change, Delivery, moment};
+use super::replay::applied_to;
 use super::sqlite::Ledger;
 use super::{Claimed, DeliveryState, Fault, grace, progress};
 use crate::connector::Progress;
@@ -169,6 +170,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
                 progress: Progress::default(),
+                marked: Vec::new(),
                 lease: row.get(4)?,
             };
             Ok((claimed, row.get::<_, i64>(0)?))
@@ -177,17 +179,14 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     if claimed.lease > 1 {
         claimed.progress = progress::read(sql, id)?;
     }
-    let mut statement = sql.prepare_cached(
-        "SELECT step, digest, in_doubt IS NOT NULL AND in_doubt <> ?3 FROM applied \
-         WHERE session = ?1 AND destination = ?2 ORDER BY step",
-    )?;
-    let mut rows = statement.query(params![session, claimed.destination, id])?;
-    while let Some(row) = rows.next()? {
-        let (step, digest): (String, String) = (row.get(0)?, row.get(1)?);
-        if row.get(2)? {
-            claimed.progress.doubtful.push(step.clone());
+    for applied in applied_to(sql, session, &claimed.destination)? {
+        if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
+            claimed.marked.push(applied.step.clone());
         }
-        claimed.applied.push((step, digest));
+        if applied.in_doubt.is_some_and(|by| by != claimed.delivery) {
+            claimed.progress.doubtful.push(applied.step.clone());
+        }
+        claimed.applied.push((applied.step, applied.digest));
     }
     Ok(claimed)
 }

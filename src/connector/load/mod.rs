@@ -3,6 +3,7 @@
 //! The manifest is read against its schema first; a manifest that reads well is checked in its meaning
 //! together with the templates, so that one run tells of everything.
 
+mod reading;
 mod replies;
 mod steps;
 
@@ -71,6 +72,7 @@ impl Connector {
         let steps = loader.steps();
         let replies = loader.replies();
         let check = loader.check();
+        let reading = loader.reading(&steps);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;
@@ -88,6 +90,7 @@ impl Connector {
                 replies,
                 steps,
                 check,
+                reading,
                 email,
                 slots,
                 manifest,

@@ -74,7 +74,7 @@ async fn a_step_that_must_not_be_repeated_is_written_down_first_and_only_by_who_
         .record(Finished { progress: Some(Progress { in_flight, ..done(Vec::new()) }), uncertain: true, ..dead }, 19)
         .await;
     // A person decides.
-    let handled = world.ledger.retry(Which::Ids(vec![first.delivery]), false, at(40)).await.expect("handled");
+    let handled = world.ledger.retry(vec![first.delivery], false, at(40)).await.expect("handled");
     assert_eq!((handled[0].before, handled[0].after), (Some(Dead), Some(Waiting)));
     let fourth = world.claim(1, 40).await.remove(0);
     assert_eq!((fourth.progress.in_flight.as_deref(), fourth.progress.done.len()), (None, 1));

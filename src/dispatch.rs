@@ -23,11 +23,13 @@ use crate::session::stored::Stored;
 mod clock;
 mod difference;
 mod drive;
+mod keys;
 mod target;
 
 pub use clock::Clock;
 pub use difference::{Difference, differs};
-pub use target::{Keys, Preview, Shown, Target, Way, show};
+pub use keys::Keys;
+pub use target::{Preview, Shown, Target, Way, show};
 
 use target::Done;
 

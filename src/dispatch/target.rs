@@ -3,16 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use super::clock::Clock;
 use super::drive::{Carrier, drive};
-use crate::connector::http::{Exchange, Request, Response};
+use super::keys::Keys;
+use crate::connector::http::{Exchange, Response};
 use crate::connector::reading::FieldPlan;
 use crate::connector::{Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
@@ -130,8 +128,7 @@ impl Target {
     pub async fn read_record(&self, inputs: Inputs<'_>) -> Result<Option<Vec<FieldPlan>>, Verdict> {
         let Way::Rest { to, http, keys } = &self.way else { return Ok(None) };
         let Some(prepared) = to.read_record(&inputs)? else { return Ok(None) };
-        let credentials = keys.of(to, &prepared.request).await?;
-        let response = http.send(&prepared.request, &credentials).await?;
+        let response = keys.send(to, http, &prepared.request).await?;
         to.compare(&response, &inputs, Timestamp::now()).map(Some)
     }
 
@@ -142,8 +139,7 @@ impl Target {
                 let Some(prepared) = to.check()? else {
                     return Ok("its connector names no request that changes nothing: not tried".to_owned());
                 };
-                let credentials = keys.of(to, &prepared.request).await?;
-                let response = http.send(&prepared.request, &credentials).await?;
+                let response = keys.send(to, http, &prepared.request).await?;
                 match to.judge_check(&response, Timestamp::now()) {
                     verdict if verdict.class == Class::Ok => {
                         Ok(format!("{} answers, the credentials are good", to.base_url()))
@@ -157,53 +153,6 @@ impl Target {
     }
 }
 
-/// How long credentials are used before they are read again: a rotated one is picked up within a minute, and
-/// at once when the old one is refused.
-const FRESH: Duration = Duration::from_secs(60);
-
-/// The headers that authorise requests, as last read from where they come from.
-#[derive(Default)]
-pub struct Keys {
-    /// Held while they are read, so that those who need them together read once.
-    read: Mutex<Option<(Instant, Headers)>>,
-}
-
-/// Header names with their secret values.
-type Headers = Vec<(String, SecretString)>;
-
-impl Keys {
-    /// The headers that a request is to carry. A command or file is read off the runtime.
-    async fn of(&self, to: &Arc<Destination>, request: &Request) -> Result<Headers, Verdict> {
-        if !request.with_credentials {
-            return Ok(Headers::new());
-        }
-        let mut read = self.read.lock().await;
-        if let Some((at, headers)) = &*read
-            && at.elapsed() < FRESH
-        {
-            return Ok(headers.clone());
-        }
-        let from = to.clone();
-        let revealed = tokio::task::spawn_blocking(move || from.authorize(|secret| secret.reveal())).await;
-        let credential = revealed.unwrap_or_else(|_| Err("reading it was broken off".to_owned()));
-        let credential = credential.map_err(|detail| Verdict::new(Class::Pause, Reason::Unauthorized, detail))?;
-        let headers: Headers = credential.into_iter().map(|c| (c.name, c.value)).collect();
-        *read = Some((Instant::now(), headers.clone()));
-        Ok(headers)
-    }
-
-    /// They were refused: read anew before the next request.
-    async fn forget(&self) {
-        *self.read.lock().await = None;
-    }
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keys")
-    }
-}
-
 /// What reaches a CRM over HTTP.
 struct Rest<'a> {
     to: &'a Arc<Destination>,
@@ -213,8 +162,7 @@ struct Rest<'a> {
 
 impl Carrier for Rest<'_> {
     async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
-        let credentials = self.keys.of(self.to, &prepared.request).await?;
-        self.http.send(&prepared.request, &credentials).await
+        self.keys.send(self.to, self.http, &prepared.request).await
     }
 
     async fn refused(&self) {

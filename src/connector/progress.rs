@@ -49,8 +49,10 @@ impl Run<'_> {
         for done in &progress.done {
             let steps = &self.destination().connector.steps;
             let Some((index, step)) = steps.iter().enumerate().find(|(_, s)| s.id == done.step) else { continue };
-            // Another template or setting since then: it has something else to say.
-            if self.digest_of(index) != done.digest {
+            // A record that is closed again is opened again.
+            let again = step.aside && step.effect == Effect::Idempotent;
+            // Another template or setting since then, or another record: it has something else to say.
+            if again || done.digest.is_empty() || self.digest_of(index) != done.digest {
                 continue;
             }
             if let Some((reason, detail)) = &done.partial {
@@ -68,7 +70,7 @@ impl Run<'_> {
     fn resumed(&mut self, index: usize, done: &StepDone, captures: Option<&Map<String, Value>>) {
         self.set(index, State::Resumed);
         if let Some(captures) = captures {
-            self.captured(&done.step, captures.clone());
+            self.take_captures(&done.step, captures.clone());
         }
     }
 

@@ -12,7 +12,7 @@ use super::drive::{Carrier, drive};
 use super::keys::Keys;
 use crate::connector::http::{Exchange, Response};
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
@@ -74,20 +74,30 @@ pub(super) struct Done {
     /// What it did that was not handed over before its end.
     pub(super) progress: Progress,
     pub(super) exchanges: Value,
+    /// The record that it goes on with.
+    pub(super) led_to: Option<String>,
+    /// Records that it could belong to.
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether its record is looked for where it has none.
+    pub(super) looks_up: bool,
 }
 
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
-        Self { verdict, applied: Vec::new(), progress: Progress::default(), exchanges: Value::Array(Vec::new()) }
+        let exchanges = Value::Array(Vec::new());
+        Self {
+            verdict,
+            applied: Vec::new(),
+            progress: Progress::default(),
+            exchanges,
+            led_to: None,
+            candidates: Vec::new(),
+            looks_up: false,
+        }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
-        Self {
-            verdict,
-            applied: applied.into_iter().collect(),
-            progress: Progress::default(),
-            exchanges: json!([exchange]),
-        }
+        Self { applied: applied.into_iter().collect(), exchanges: json!([exchange]), ..Self::of(verdict) }
     }
 }
 
@@ -97,7 +107,8 @@ impl From<Report> for Done {
         verdict.uncertain = report.uncertain;
         verdict.retry_after = report.retry_after;
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
-        Self { verdict, applied: report.applied, progress: Progress::default(), exchanges }
+        let Report { applied, led_to, candidates, .. } = report;
+        Self { applied, exchanges, led_to, candidates, ..Self::of(verdict) }
     }
 }
 
@@ -116,7 +127,10 @@ impl Target {
         };
         match &self.way {
             Way::Rest { to, http, keys } => {
-                drive(Run::new(to, inputs), ledger, claimed, clock, &Rest { to, http, keys }).await
+                let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+                let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
+                let done = drive(run, ledger, claimed, clock, &Rest { to, http, keys }).await;
+                Done { looks_up: to.looks_up(), ..done }
             }
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,

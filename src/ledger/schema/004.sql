@@ -1,28 +1,21 @@
--- What a delivery has done before its end, so that a restart goes on inside it.
+-- Records that are found, that lead to others, and that sessions leave.
 
--- One row per step that is done or, of effect `once`, under way. Gone with the end of the delivery.
-CREATE TABLE progress (
-    delivery INTEGER NOT NULL REFERENCES deliveries (id),
-    step     TEXT    NOT NULL,
-    digest   TEXT    NOT NULL,
-    -- Null: under way, written down before its request went out.
-    done_at  INTEGER,
-    applied  INTEGER NOT NULL,
-    -- JSON; null where the answer was never seen.
-    captures TEXT,
-    -- Why it was done in part only.
-    reason   TEXT,
-    detail   TEXT,
-    PRIMARY KEY (delivery, step)
-) STRICT, WITHOUT ROWID;
+-- Parked, and waiting or being sent for it: when the record is looked for again. Null if it is not.
+ALTER TABLE deliveries ADD COLUMN look_at INTEGER;
+-- Where several records fit: those that were seen, as JSON.
+ALTER TABLE deliveries ADD COLUMN candidates TEXT;
+-- The record that former versions of the session went to, where this one names another.
+ALTER TABLE deliveries ADD COLUMN moved_from TEXT;
+CREATE INDEX deliveries_look ON deliveries (destination, look_at) WHERE state = 'parked';
 
--- The delivery of the session whose end nobody knows and that may have replaced what was applied.
-ALTER TABLE applied ADD COLUMN in_doubt INTEGER;
-
--- Lanes in which a request may still be under way in the CRM, until when nothing else goes out in them.
-CREATE TABLE graces (
-    destination TEXT    NOT NULL,
-    lane        TEXT    NOT NULL,
-    until       INTEGER NOT NULL,
-    PRIMARY KEY (destination, lane)
+-- How a delivery came to another record than the one that its session names.
+CREATE TABLE moves (
+    delivery    INTEGER NOT NULL REFERENCES deliveries (id),
+    place       INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    -- Null: there was none.
+    from_record TEXT,
+    to_record   TEXT    NOT NULL,
+    how         TEXT    NOT NULL,
+    PRIMARY KEY (delivery, place)
 ) STRICT, WITHOUT ROWID;

@@ -6,6 +6,7 @@ mod account;
 mod delivering;
 mod guarding;
 mod history;
+mod leading;
 mod resuming;
 
 use std::sync::Arc;

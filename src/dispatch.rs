@@ -22,6 +22,7 @@ use crate::session::stored::Stored;
 mod circuit;
 mod clock;
 mod difference;
+mod drive;
 mod fallback;
 mod keys;
 mod lane;
@@ -87,10 +88,9 @@ const TRIES: u32 = 3;
 impl Dispatcher {
     /// A dispatcher for these targets.
     pub fn new(ledger: Ledger, targets: BTreeMap<String, Arc<Target>>, stored: Stored, rules: Rules) -> Self {
-        let clock = Clock::default();
-        let lane = |t: &Target| Arc::new(Lane::new(t.concurrency, &t.rates, clock.clone()));
+        let lane = |t: &Target| Arc::new(Lane::new(t.concurrency, &t.rates));
         let lanes = targets.iter().map(|(name, target)| (name.clone(), lane(target))).collect();
-        Self { ledger, targets, stored, rules, clock, lanes }
+        Self { ledger, targets, stored, rules, clock: Clock::default(), lanes }
     }
 
     /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
@@ -192,7 +192,7 @@ impl Dispatcher {
     /// Takes a claimed delivery to its end: waits for its turn, tries it, records what became of it. On a stop,
     /// while its destination is held, and if a rate would make it wait, it is given back untried.
     async fn take_on(&self, claimed: &Claimed, lane: &Lane, ended: &Notify, stop: &CancellationToken) {
-        let finished = match lane.turn(claimed.record.as_deref().unwrap_or_default(), stop).await {
+        let finished = match lane.turn(claimed.record.as_deref().unwrap_or_default(), &self.clock, stop).await {
             Turn::Begin(_under_way) => self.deliver(claimed, lane).await,
             Turn::Back(at, reason) => untried(claimed, at, reason),
         };
@@ -206,7 +206,7 @@ impl Dispatcher {
         let started_at = self.clock.now();
         let done = match self.targets.get(claimed.way()) {
             Some(target) => match self.session(claimed) {
-                Ok(session) => target.deliver(claimed, &session, lane).await,
+                Ok(session) => target.deliver(&self.ledger, &self.clock, claimed, &session, lane).await,
                 Err(verdict) => Done::of(verdict),
             },
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
@@ -272,6 +272,7 @@ impl Dispatcher {
             reason,
             uncertain: !settled && (done.verdict.uncertain || claimed.uncertain),
             applied: done.applied,
+            progress: Some(done.progress),
             attempt: counted.then(|| Attempt {
                 started_at,
                 duration_ms: now.duration_since(started_at).as_millis() as i64,
@@ -399,6 +400,7 @@ fn untried(claimed: &Claimed, at: Timestamp, reason: Reason) -> Finished {
         reason,
         uncertain: claimed.uncertain,
         applied: Vec::new(),
+        progress: None,
         attempt: None,
     }
 }

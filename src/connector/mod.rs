@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod manifest;
 mod page;
 pub mod plan;
+pub mod progress;
 mod policy;
 mod rate;
 pub mod reading;
@@ -37,6 +38,7 @@ use manifest::{Manifest, SettingKind};
 pub use destination::Destination;
 pub use lookup::Candidate;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
+pub use progress::{Progress, StepDone};
 pub(crate) use rate::{check_rates, rates_of};
 
 /// A connector folder, compiled.

@@ -21,10 +21,7 @@ impl Dispatcher {
                     if hold.until.is_some_and(|until| until > now) && now.duration_since(hold.since) >= after =>
                 {
                     let room = other.room(now);
-                    self.ledger
-                        .divert(name, &fallback.to, room, now)
-                        .await
-                        .map(|count| (count, "take the fallback's way"))
+                    self.ledger.divert(name, &fallback.to, room).await.map(|count| (count, "take the fallback's way"))
                 }
                 Some(_) => continue,
             };

@@ -29,7 +29,6 @@ pub(super) struct Lane {
     /// Claimed and not yet recorded.
     in_hand: AtomicUsize,
     state: Mutex<State>,
-    clock: Clock,
     /// A place became free, or nobody may begin any more.
     changed: Notify,
 }
@@ -66,10 +65,10 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Lane {
-    pub(super) fn new(concurrency: usize, rates: &[Rate], clock: Clock) -> Self {
-        let (circuit, rates) = (Circuit::new(concurrency.max(1)), Rates::new(rates, clock.now()));
+    pub(super) fn new(concurrency: usize, rates: &[Rate]) -> Self {
+        let (circuit, rates) = (Circuit::new(concurrency.max(1)), Rates::new(rates, Timestamp::now()));
         let state = Mutex::new(State { circuit, rates, under_way: 0, changes: 0, writing: 0 });
-        Self { in_hand: AtomicUsize::new(0), state, clock, changed: Notify::new() }
+        Self { in_hand: AtomicUsize::new(0), state, changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,11 +115,11 @@ impl Lane {
     }
 
     /// Waits for the turn of a claimed delivery to this record.
-    pub(super) async fn turn(&self, record: &str, stop: &CancellationToken) -> Turn<'_> {
+    pub(super) async fn turn(&self, record: &str, clock: &Clock, stop: &CancellationToken) -> Turn<'_> {
         loop {
             let changed = self.changed.notified();
             {
-                let now = self.clock.now();
+                let now = clock.now();
                 let mut state = self.state();
                 if stop.is_cancelled() {
                     return Turn::Back(now, Reason::Interrupted);
@@ -150,8 +149,8 @@ impl Lane {
     }
 
     /// Waits until a request may go. The error is the wish to come back: nothing was sent.
-    pub(super) async fn request(&self, step: &str, record: &str) -> Result<(), Verdict> {
-        let place = self.state().rates.take(step, record, PATIENCE, self.clock.now());
+    pub(super) async fn request(&self, step: &str, record: &str, clock: &Clock) -> Result<(), Verdict> {
+        let place = self.state().rates.take(step, record, PATIENCE, clock.now());
         match place {
             Ok(Duration::ZERO) => Ok(()),
             Ok(wait) => {

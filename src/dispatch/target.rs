@@ -2,19 +2,21 @@
 //! document into a file, and says what became of it. `preview` shows the same without sending.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::clock::Clock;
+use super::drive::{Carrier, drive};
 use super::keys::Keys;
 use super::lane::Lane;
-use crate::connector::http::Exchange;
+use crate::connector::http::{Exchange, Response};
 use crate::connector::manifest::Rate;
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Report, Run, email, preview};
-use crate::ledger::Claimed;
+use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
@@ -85,6 +87,8 @@ pub enum Way {
 pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
+    /// What it did that was not handed over before its end.
+    pub(super) progress: Progress,
     pub(super) exchanges: Value,
     /// The record that it goes on with.
     pub(super) led_to: Option<String>,
@@ -104,6 +108,7 @@ impl Done {
         Self {
             verdict,
             applied: Vec::new(),
+            progress: Progress::default(),
             exchanges,
             led_to: None,
             candidates: Vec::new(),
@@ -134,7 +139,14 @@ impl From<Report> for Done {
 
 impl Target {
     /// One attempt; the lane lets each request go in its time.
-    pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session, lane: &Lane) -> Done {
+    pub(super) async fn deliver(
+        &self,
+        ledger: &Ledger,
+        clock: &Clock,
+        claimed: &Claimed,
+        session: &Session,
+        lane: &Lane,
+    ) -> Done {
         let inputs = Inputs {
             session,
             owner: Some(&claimed.destination),
@@ -147,8 +159,18 @@ impl Target {
             marked: &claimed.marked,
         };
         match &self.way {
-            Way::Rest { to, http, keys } => rest(to, http, keys, inputs, lane).await,
-            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at, lane).await,
+            Way::Rest { to, http, keys } => {
+                let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+                let record = inputs.record.unwrap_or_default();
+                let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
+                let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
+                let done = drive(run, ledger, claimed, clock, &carrier).await;
+                Done { looks_up: to.looks_up(), over_rate: carrier.over_rate.into_inner(), ..done }
+            }
+            Way::Email { to, smtp, key } => {
+                let let_go = lane.request(email::STEP, inputs.record.unwrap_or_default(), clock);
+                mail(to, smtp, key, inputs, claimed.created_at, let_go).await
+            }
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
     }
@@ -183,31 +205,29 @@ impl Target {
     }
 }
 
-async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>, lane: &Lane) -> Done {
-    let record = inputs.record.unwrap_or_default();
-    let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
-    let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
-    let mut over_rate = None;
-    loop {
-        match run.next() {
-            Next::Finished(report) => return Done { looks_up: to.looks_up(), over_rate, ..report.into() },
-            Next::Send(prepared) => {
-                let sent = match lane.request(&prepared.step, record).await {
-                    Ok(()) => keys.send(to, http, &prepared.request).await,
-                    Err(verdict) => {
-                        over_rate = verdict.retry_after;
-                        Err(verdict)
-                    }
-                };
-                let verdict = match sent {
-                    Ok(response) => run.answer(&response, Timestamp::now()),
-                    Err(verdict) => run.failed(verdict),
-                };
-                if verdict.reason == Reason::Unauthorized {
-                    keys.forget().await;
-                }
-            }
+/// What reaches a CRM over HTTP, each request in its time.
+struct Rest<'a> {
+    to: &'a Arc<Destination>,
+    http: &'a HttpSender,
+    keys: &'a Keys,
+    lane: &'a Lane,
+    clock: &'a Clock,
+    record: &'a str,
+    /// Set when a request would have had to wait too long for a rate.
+    over_rate: OnceLock<Duration>,
+}
+
+impl Carrier for Rest<'_> {
+    async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
+        if let Err(verdict) = self.lane.request(&prepared.step, self.record, self.clock).await {
+            let _ = self.over_rate.set(verdict.retry_after.unwrap_or_default());
+            return Err(verdict);
         }
+        self.keys.send(self.to, self.http, &prepared.request).await
+    }
+
+    async fn refused(&self) {
+        self.keys.forget().await;
     }
 }
 
@@ -217,7 +237,7 @@ async fn mail(
     key: &InstanceKey,
     inputs: Inputs<'_>,
     date: Timestamp,
-    lane: &Lane,
+    let_go: impl Future<Output = Result<(), Verdict>>,
 ) -> Done {
     let mail = match email::compose(to, &inputs, key, date) {
         Ok(mail) => mail,
@@ -226,7 +246,7 @@ async fn mail(
     if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
         return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
     }
-    if let Err(verdict) = lane.request(email::STEP, inputs.record.unwrap_or_default()).await {
+    if let Err(verdict) = let_go.await {
         let over_rate = verdict.retry_after;
         return Done { over_rate, ..Done::of(verdict) };
     }

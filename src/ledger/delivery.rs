@@ -5,10 +5,13 @@
 //! delivery with the lowest id, as long as none of the lane is being sent. Only heads can be claimed, so a
 //! claim never walks over the ones behind them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeliveryState, Fault, course};
+use super::fallback::route;
+use super::{DeliveryState, Fault, course, grace, progress};
 use crate::outcome::Reason;
 
 /// The lane of a record, or of a session that has none yet.
@@ -82,6 +85,11 @@ macro_rules! select {
 }
 
 impl Delivery {
+    /// Under which name its applied steps are kept.
+    pub(super) fn route(&self) -> Cow<'_, str> {
+        route(&self.destination, self.via.as_deref())
+    }
+
     /// The delivery with this id.
     pub(super) fn find(sql: &Connection, id: i64) -> Result<Option<Self>, Fault> {
         Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
@@ -165,6 +173,14 @@ impl Delivery {
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
     pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
+        let mut next_at = change.next_at;
+        if change.to == DeliveryState::Waiting {
+            next_at =
+                next_at.map(|at| grace::after(sql, &self.destination, &self.lane, self.session, at)).transpose()?;
+        }
+        if change.to.is_end() {
+            progress::forget(sql, self.id)?;
+        }
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
         if back_by_hand || (change.to == DeliveryState::Waiting && self.left.is_some()) {
             // It may belong before the one that is head now.
@@ -186,7 +202,7 @@ impl Delivery {
             change.to.as_str(),
             change.reason.map(Reason::as_str),
             change.detail,
-            change.next_at,
+            next_at,
             change.attempts,
             change.uncertain,
             now.as_millisecond(),
@@ -221,7 +237,10 @@ impl Entry<'_> {
     /// Writes the row, at its place in line; gives its number.
     pub(super) fn insert(&self, sql: &Connection, now: Timestamp) -> Result<i64, Fault> {
         let lane = lane(self.record, self.session);
-        let head = self.state == DeliveryState::Waiting && is_free(sql, self.destination, &lane)?;
+        let waits = self.state == DeliveryState::Waiting;
+        let head = waits && is_free(sql, self.destination, &lane)?;
+        let at = self.next_at.filter(|_| waits);
+        let after_grace = at.map(|at| grace::after(sql, self.destination, &lane, self.session, at)).transpose()?;
         sql.prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
             .execute([self.destination])?;
         Ok(sql
@@ -238,7 +257,7 @@ impl Entry<'_> {
                 lane,
                 self.state.as_str(),
                 head,
-                self.next_at,
+                after_grace.or(self.next_at),
                 self.reason.map(Reason::as_str),
                 self.detail,
                 now.as_millisecond(),

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
 use rusqlite::params;
 
 use super::Fault;
@@ -28,22 +27,23 @@ impl Ledger {
     /// Lets up to `limit` waiting deliveries of `destination` go the way of `to`, the longest due first: heads of
     /// their lanes that are certain (no result unknown, no step applied) and that `to` has not refused before.
     /// Returns how many.
-    pub async fn divert(&self, destination: &str, to: &str, limit: usize, now: Timestamp) -> Result<usize, Fault> {
+    pub async fn divert(&self, destination: &str, to: &str, limit: usize) -> Result<usize, Fault> {
         let (destination, to) = (destination.to_owned(), to.to_owned());
         self.write(move |tx| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let count = tx
                 .sql
                 .prepare_cached(
-                    "UPDATE deliveries SET via = ?2, next_at = ?4 WHERE id IN (SELECT d.id FROM deliveries d \
+                    "UPDATE deliveries SET via = ?2 WHERE id IN (SELECT d.id FROM deliveries d \
                      WHERE d.state = 'waiting' AND d.head = 1 AND d.destination = ?1 AND d.via IS NULL \
                      AND d.uncertain = 0 AND d.record IS NOT NULL \
                      AND NOT EXISTS (SELECT 1 FROM applied a WHERE a.session = d.session \
                      AND a.destination = d.destination AND a.delivery = d.id) \
+                     AND NOT EXISTS (SELECT 1 FROM progress p WHERE p.delivery = d.id) \
                      AND NOT EXISTS (SELECT 1 FROM attempts t WHERE t.delivery = d.id AND t.via = ?2 \
                      AND t.outcome = 'failed') ORDER BY d.next_at, d.id LIMIT ?3)",
                 )?
-                .execute(params![destination, to, limit, now.as_millisecond()])?;
+                .execute(params![destination, to, limit])?;
             if count > 0 {
                 tx.wake();
             }
@@ -61,7 +61,8 @@ impl Ledger {
                 .sql
                 .prepare_cached(
                     "UPDATE deliveries SET via = NULL WHERE state = 'waiting' AND via = ?2 AND destination = ?1 \
-                     AND uncertain = 0 AND NOT EXISTS (SELECT 1 FROM applied a WHERE a.session = deliveries.session \
+                     AND uncertain = 0 AND NOT EXISTS (SELECT 1 FROM progress p WHERE p.delivery = deliveries.id) \
+                     AND NOT EXISTS (SELECT 1 FROM applied a WHERE a.session = deliveries.session \
                      AND a.destination = ?3 AND a.delivery = deliveries.id)",
                 )?
                 .execute(params![destination, to, route(&destination, Some(&to))])?;

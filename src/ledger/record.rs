@@ -7,10 +7,9 @@ use serde::Serialize;
 
 use super::course;
 use super::delivery::{Change, Delivery};
-use super::fallback::route;
 use super::sqlite::Ledger;
 use super::writer::Transaction;
-use super::{DeliveryState, Fault, Finished, Next};
+use super::{DeliveryState, Fault, Finished, Next, grace, progress};
 use crate::outcome::Reason;
 
 /// What became of a result.
@@ -42,15 +41,8 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
     let held = Delivery::find(tx.sql, result.delivery.0)?
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
     let Some(mut delivery) = held else { return Ok(Recorded::Stale) };
-    let route = route(&delivery.destination, delivery.via.as_deref()).into_owned();
     for (step, digest) in &result.applied {
-        tx.sql
-            .prepare_cached(
-                "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (session, destination, step) \
-                 DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery",
-            )?
-            .execute(params![delivery.session, route, step, digest, delivery.id])?;
+        progress::apply(tx.sql, &delivery, step, digest)?;
     }
     if let Some(attempt) = &result.attempt {
         tx.sql
@@ -76,6 +68,14 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
         next = Next::Later(now);
         tx.sql.prepare_cached("UPDATE deliveries SET via = NULL WHERE id = ?1")?.execute([delivery.id])?;
     }
+    if result.progress.is_some() {
+        if result.uncertain {
+            progress::doubt(tx.sql, &delivery)?;
+            grace::begin(tx.sql, &delivery, now.as_millisecond())?;
+        } else if matches!(next, Next::Done(_)) && delivery.lease > 1 {
+            progress::trust(tx.sql, &delivery)?;
+        }
+    }
     let candidates = match &next {
         Next::Again { candidates, .. } if !candidates.is_empty() => serde_json::to_string(candidates).ok(),
         _ => None,
@@ -90,6 +90,9 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
             let (attempts, uncertain) = (change.attempts, change.uncertain);
             change = Change { attempts, uncertain, ..Change::new(DeliveryState::Dead, reason, Some(detail)) };
         }
+    }
+    if let Some(made) = result.progress.as_ref().filter(|_| !change.to.is_end()) {
+        progress::keep(tx.sql, &delivery, &made.done, made.in_flight.as_deref())?;
     }
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
@@ -121,7 +124,6 @@ fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool, now: Timestamp
         next_at,
         look_at,
         attempts: i64::from(!back),
-        // A delivery that was given back may have been under way: it gains a doubt, and loses none.
         uncertain: (!back || result.uncertain).then_some(result.uncertain),
         ..Change::new(to, reason, detail)
     })

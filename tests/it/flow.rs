@@ -233,6 +233,7 @@ async fn a_fallback_takes_what_is_certain_once_the_destination_was_down_for_long
         reason: Reason::Timeout,
         uncertain: true,
         applied: Vec::new(),
+        progress: None,
         attempt: None,
     };
     site.ledger.record(vec![lost], now).await.expect("recorded");

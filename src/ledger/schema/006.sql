@@ -1,5 +1,2 @@
--- By whose way a delivery goes, if not by its destination's own: chosen before anything is sent by it.
-ALTER TABLE deliveries ADD COLUMN via TEXT;
-CREATE INDEX deliveries_via ON deliveries (via, next_at, id) WHERE state = 'waiting' AND via IS NOT NULL;
--- By whose way an attempt was made.
-ALTER TABLE attempts ADD COLUMN via TEXT;
+-- How often a held destination was probed in vain: a restart goes on where the last process was.
+ALTER TABLE destinations ADD COLUMN paused_times INTEGER NOT NULL DEFAULT 0;

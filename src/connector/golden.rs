@@ -3,7 +3,7 @@
 //!
 //! A case: `about`, `session` (a vendor document) or `session_file` (in `golden/sessions/`, else in `sessions/`
 //! of the shared folder; keys of `session` replace its own), `version`, `transport`, `settings`, `fields`,
-//! `values`, `record`, `uncertain`, `applied` (steps whose last request was this very one), `replies`
+//! `values`, `record`, `uncertain`, `note_only`, `applied` (steps whose last request was this very one), `replies`
 //! (`status`, `headers`, `body` in which `«marker»` stands for the marker; or `fail` with a reason), `expect`.
 
 use std::collections::BTreeMap;
@@ -73,6 +73,8 @@ struct Case {
     record: Option<String>,
     #[serde(default)]
     uncertain: bool,
+    #[serde(default)]
+    note_only: bool,
     #[serde(default)]
     applied: Vec<String>,
     #[serde(default)]
@@ -157,6 +159,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         digest: &digest,
         record: record.as_deref(),
         uncertain: case.uncertain,
+        note_only: case.note_only,
         applied: &[],
         marked: &[],
     };

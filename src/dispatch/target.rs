@@ -110,10 +110,15 @@ impl Target {
             digest: &claimed.digest,
             record: claimed.record.as_deref(),
             uncertain: claimed.uncertain,
+            note_only: claimed.note_only,
             applied: &claimed.applied,
             marked: &claimed.marked,
         };
         match &self.way {
+            Way::Storage { .. } if claimed.note_only => {
+                let said = "nobody vouches for the sender, and what such mail holds is not stored";
+                Done::of(Verdict::new(Class::Dead, Reason::Untrusted, said))
+            }
             Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
@@ -151,11 +156,12 @@ impl Target {
 }
 
 async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
+    let may_search = !inputs.note_only;
     let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
     let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
     loop {
         match run.next() {
-            Next::Finished(report) => return Done { looks_up: to.looks_up(), ..report.into() },
+            Next::Finished(report) => return Done { looks_up: may_search && to.looks_up(), ..report.into() },
             Next::Send(prepared) => {
                 let verdict = match keys.send(to, http, &prepared.request).await {
                     Ok(response) => run.answer(&response, Timestamp::now()),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::course;
 use super::delivery::{Change, Delivery, moment};
 use super::replay::applied_to;
 use super::sqlite::Ledger;
@@ -214,7 +215,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     let (mut claimed, session) = sql
         .prepare_cached(
             "SELECT d.session, d.version, d.destination, d.record, d.lease, d.attempts, d.uncertain, d.created_at, \
-             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document \
+             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document, v.note_only \
              FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session \
              WHERE d.id = ?1",
         )?
@@ -230,6 +231,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 digest: row.get(10)?,
                 attempts: row.get(5)?,
                 uncertain: row.get(6)?,
+                note_only: row.get(15)?,
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
@@ -239,10 +241,11 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
             Ok((claimed, row.get::<_, i64>(0)?))
         })?;
     for applied in applied_to(sql, session, &claimed.destination)? {
+        let Some(step) = course::step_named(&applied.step, claimed.note_only) else { continue };
         if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
-            claimed.marked.push(applied.step.clone());
+            claimed.marked.push(step.to_owned());
         }
-        claimed.applied.push((applied.step, applied.digest));
+        claimed.applied.push((step.to_owned(), applied.digest));
     }
     Ok(claimed)
 }

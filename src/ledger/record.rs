@@ -42,6 +42,7 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
     let Some(mut delivery) = held else { return Ok(Recorded::Stale) };
     for (step, digest) in &result.applied {
+        let step = course::step_of(step, delivery.note_only);
         tx.sql
             .prepare_cached(
                 "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \

@@ -5,6 +5,7 @@
 
 mod auth;
 mod lookups;
+mod notes;
 mod policies;
 mod reading;
 mod replies;
@@ -86,6 +87,7 @@ impl Connector {
         let replies = loader.replies();
         let policies = loader.policies();
         let lookups = loader.lookups();
+        let note_only = loader.note_only();
         let check = loader.check();
         let reading = loader.reading(&steps);
         let email = loader.email();
@@ -105,6 +107,7 @@ impl Connector {
                 replies,
                 policies,
                 lookups,
+                note_only,
                 steps,
                 check,
                 reading,

@@ -68,6 +68,13 @@ creates = true
 effect = "once"
 method = "POST"
 capture = {{ id = {{ path = "$.id" }} }}
+[note_only]
+steps = ["find", "create", "silent"]
+[[step]]
+id = "silent"
+aside = true
+effect = "once"
+method = "POST"
 [[step]]
 id = "lonely"
 aside = true
@@ -95,6 +102,8 @@ method = "POST"
         "unknown_step there is no step `find`",
         "wrong_effect only a step with `effect = \"read\"` guards others",
         "later_step the step `update` comes before its guard",
+        "wrong_effect the step `create` adds no note",
+        "not_said the step `silent` does not say that the sender was not verified",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }

@@ -70,6 +70,17 @@ method = "POST"
 capture = {{ id = {{ path = "$.id" }} }}
 [note_only]
 steps = ["find", "create", "silent"]
+[[lookup]]
+name = "pages"
+doc = "x"
+step = "all"
+candidates = "$[*]"
+id = "$.id"
+[[step]]
+id = "all"
+effect = "read"
+method = "GET"
+page = {{ header = "Link" }}
 [[step]]
 id = "silent"
 aside = true
@@ -103,6 +114,7 @@ method = "POST"
         "wrong_effect only a step with `effect = \"read\"` guards others",
         "later_step the step `update` comes before its guard",
         "wrong_effect the step `create` adds no note",
+        "wrong_step the step `all` asks for further pages",
         "not_said the step `silent` does not say that the sender was not verified",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");

@@ -8,6 +8,7 @@ mod guarding;
 mod history;
 mod leading;
 mod noting;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,6 +180,7 @@ fn finished(claimed: &Claimed, next: Next, reason: Reason) -> Finished {
         reason,
         uncertain: false,
         applied: Vec::new(),
+        progress: Some(Progress::default()),
         attempt,
     }
 }

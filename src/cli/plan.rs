@@ -179,6 +179,7 @@ impl Planner<'_> {
             digest: subject.digest,
             record: leg.record.as_deref(),
             uncertain: false,
+            note_only: false,
             applied: &applied,
             marked: &marked,
         };

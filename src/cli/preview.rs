@@ -37,7 +37,7 @@ pub(super) fn print(
     as_json: bool,
     config: &Config,
     input: &str,
-    (found, version): (&Found, u32),
+    (found, version, note_only): (&Found, u32, bool),
     leg: &Leg,
     now: Timestamp,
 ) -> Result {
@@ -52,6 +52,7 @@ pub(super) fn print(
         digest: &found.digest,
         record: leg.record.as_deref(),
         uncertain: false,
+        note_only,
         applied: &[],
         marked: &[],
     };

@@ -188,6 +188,7 @@ impl Player<'_> {
             digest: &whole.digest,
             record: leg.record.as_deref(),
             uncertain: false,
+            note_only: false,
             applied: &applied,
             marked: if self.args.repeat_notes { &[] } else { &marked },
         };

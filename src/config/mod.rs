@@ -220,6 +220,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         }
     }
     destination::check_fallbacks(&destinations, &names, &places, &mut faults);
+    source::check_notes(&sources, &pipe, &destinations, &places, &mut faults);
     check_routes(&table.route, &names, &places, &mut faults);
 
     let Some(profile) = profile else { return Err(faults) };

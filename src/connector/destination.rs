@@ -124,6 +124,11 @@ impl Destination {
         !self.lookups.is_empty()
     }
 
+    /// True if mail of unverified senders may add notes here.
+    pub fn takes_notes(&self) -> bool {
+        self.transport == Transport::Rest && !self.connector.note_only.is_empty()
+    }
+
     /// What the operator, or else the connector, says about a record that is refused for this reason.
     pub(crate) fn choice(&self, reason: Reason) -> Option<(&str, &Choice)> {
         let policy = self.connector.policies.iter().find(|p| p.when == reason)?;

@@ -3,8 +3,9 @@
 //!
 //! A case: `about`, `session` (a vendor document) or `session_file` (in `golden/sessions/`, else in `sessions/`
 //! of the shared folder; keys of `session` replace its own), `version`, `transport`, `settings`, `fields`,
-//! `values`, `record`, `uncertain`, `in_flight` (the step `once` that was under way then), `applied` (steps whose
-//! last request was this very one), `replies` (`status`, `headers`, `body` in which `«marker»` stands for the marker; or `fail` with a reason), `expect`.
+//! `values`, `record`, `uncertain`, `in_flight` (the step `once` that was under way then), `note_only`, `applied` (steps
+//! whose last request was this very one), `replies` (`status`, `headers`, `body` in which `«marker»` stands for the
+//! marker; or `fail` with a reason), `expect`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +75,8 @@ struct Case {
     record: Option<String>,
     #[serde(default)]
     uncertain: bool,
+    #[serde(default)]
+    note_only: bool,
     #[serde(default)]
     in_flight: Option<String>,
     #[serde(default)]
@@ -161,6 +164,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         record: record.as_deref(),
         uncertain: case.uncertain,
         owner: None,
+        note_only: case.note_only,
         applied: &[],
         marked: &[],
     };

@@ -49,6 +49,10 @@ pub struct Manifest {
     /// What to do where the record is not as the steps need it: closed, merged, gone. The operator chooses.
     #[serde(default)]
     pub policy: Vec<Policy>,
+    /// What a mail whose sender is not verified may do (`otherwise = "note_only"` of a source's `trust`). Without it,
+    /// such mail goes to quarantine.
+    #[serde(default)]
+    pub note_only: Option<NoteOnly>,
     /// How the record of a session is found that names none, in order, where the operator turns it on.
     #[serde(default)]
     pub lookup: Vec<Lookup>,
@@ -606,7 +610,7 @@ pub struct Step {
     /// For a read step: sent before each of these is, so that its `expect` tells whether the record takes them.
     #[serde(default)]
     pub guards: Vec<String>,
-    /// Not one of the steps in order: sent where a policy names it as `first`.
+    /// Not one of the steps in order: sent where a policy names it as `first`, or `note_only` names it.
     #[serde(default)]
     pub aside: bool,
     /// Makes a new record. Only for a step `aside` of a choice that the operator has to write out.
@@ -910,6 +914,15 @@ pub struct Choice {
     /// Inline template: the record to go on with, in its turn among the deliveries of that one. It must fit
     /// `record.pattern`.
     pub record: Option<String>,
+}
+
+/// What a mail whose sender is not verified may do.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteOnly {
+    /// The steps that are sent for it, and no others; steps `aside` too. Their templates see no field of the field
+    /// map and no metadata, and must say by `{{#if unverified}}` that the sender was not verified.
+    pub steps: Vec<String>,
 }
 
 /// One way to find the record of a session that names none.

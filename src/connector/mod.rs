@@ -58,6 +58,8 @@ pub struct Connector {
     pub(crate) replies: Vec<reply::Row>,
     pub(crate) policies: Vec<policy::Policy>,
     pub(crate) lookups: Vec<lookup::Lookup>,
+    /// Indexes of the steps that a mail of an unverified sender may cause.
+    pub(crate) note_only: Vec<usize>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
     pub(crate) reading: Option<reading::Reading>,

@@ -6,6 +6,8 @@
 //! The digest of a request is taken with captured values as `«steps.ticket.etag»`, so that it tells what we
 //! have to say and not what the CRM answered; so it is known before anything is sent, and `render` shows it.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -39,6 +41,8 @@ pub struct Inputs<'a> {
     pub record: Option<&'a str>,
     /// True if an earlier attempt may have taken effect without our knowing.
     pub uncertain: bool,
+    /// True if nobody vouches for the sender of the mail: only the steps of the manifest's `note_only` are sent.
+    pub note_only: bool,
     /// Steps whose last applied request is known for this session and destination: name → digest.
     pub applied: &'a [(String, String)],
     /// Those of them that left the marker of this very delivery: what they wrote stays as it is, also if it would
@@ -251,7 +255,7 @@ impl<'a> Run<'a> {
             let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
             if self.states.get(index).is_some_and(|s| matches!(s, State::Pending | State::Absent))
                 && !step.on_demand()
-                && !step.aside
+                && self.is_in_order(index, step)
                 && let Some(pending) = self.turn(index, step)?
             {
                 return Ok(Some(pending));
@@ -259,6 +263,10 @@ impl<'a> Run<'a> {
             self.position += 1;
         }
         Ok(None)
+    }
+
+    fn is_in_order(&self, index: usize, step: &Step) -> bool {
+        if self.inputs.note_only { self.destination.connector.note_only.contains(&index) } else { !step.aside }
     }
 
     /// What is to be sent when it is this step's turn; nothing if the step is settled.
@@ -750,24 +758,36 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
 /// As `prepare`, of a delivery that may have no record yet.
 fn gather(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
     let connector = &destination.connector;
+    if inputs.note_only && !destination.takes_notes() {
+        let said = "nobody vouches for the sender, and this destination takes no notes of such mail";
+        return Err(Verdict::new(Class::Dead, Reason::Untrusted, said));
+    }
     let record = inputs.record.unwrap_or_default();
-    let marker =
-        marker(inputs.owner.unwrap_or(&destination.name), record, &inputs.session.session_key(), inputs.digest);
+    // What an unverified sender says is another effect than the same from a known one.
+    let digest =
+        if inputs.note_only { format!("unverified {}", inputs.digest).into() } else { Cow::from(inputs.digest) };
+    let owner = inputs.owner.unwrap_or(&destination.name);
+    let marker = marker(owner, record, &inputs.session.session_key(), &digest);
     let limit = connector.manifest.limits.attachment_bytes;
     let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
-    if !fits && connector.manifest.limits.above == Above::Fail {
+    if !fits && !inputs.note_only && connector.manifest.limits.above == Above::Fail {
         let said = format!("the metadata ({} bytes) is larger than this CRM takes", inputs.document.len());
         return Err(Verdict::new(Class::Dead, Reason::TooLarge, said));
     }
-    let warning = (!fits).then(|| {
+    let warning = (!fits && !inputs.note_only).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
     let given = inputs.record.filter(|r| !r.is_empty());
     let same = inputs.session.record_id.as_deref() == given;
     let owned = (!same).then(|| Session { record_id: given.map(str::to_owned), ..inputs.session.clone() });
     let session = owned.as_ref().unwrap_or(inputs.session);
-    let context =
-        destination.context(session, inputs.document, inputs.version, &marker, fits).map_err(template_failed)?;
+    let with_more = fits && !inputs.note_only;
+    let mut context =
+        destination.context(session, inputs.document, inputs.version, &marker, with_more).map_err(template_failed)?;
+    if inputs.note_only {
+        context.with_fields(&[]);
+        context.mark_unverified();
+    }
     Ok(Prelude { context, marker, warning })
 }
 

@@ -155,17 +155,22 @@ impl Target {
             digest: &claimed.digest,
             record: claimed.record.as_deref(),
             uncertain: claimed.uncertain,
+            note_only: claimed.note_only,
             applied: &claimed.applied,
             marked: &claimed.marked,
         };
         match &self.way {
+            Way::Storage { .. } if claimed.note_only => {
+                let said = "nobody vouches for the sender, and what such mail holds is not stored";
+                Done::of(Verdict::new(Class::Dead, Reason::Untrusted, said))
+            }
             Way::Rest { to, http, keys } => {
                 let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
                 let record = inputs.record.unwrap_or_default();
                 let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
                 let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
                 let done = drive(run, ledger, claimed, clock, &carrier).await;
-                Done { looks_up: to.looks_up(), over_rate: carrier.over_rate.into_inner(), ..done }
+                Done { looks_up: !claimed.note_only && to.looks_up(), over_rate: carrier.over_rate.into_inner(), ..done }
             }
             Way::Email { to, smtp, key } => {
                 let let_go = lane.request(email::STEP, inputs.record.unwrap_or_default(), clock);

@@ -25,6 +25,8 @@ pub struct Audit {
     pub deliveries: BTreeMap<&'static str, u64>,
     /// Deliveries that the brake holds back; `parked` counts them too.
     pub braked: u64,
+    /// Versions of senders that nobody vouches for: they are notes only.
+    pub note_only: u64,
     /// Deliveries that wait for a person to choose their record; they are counted as `parked` or `dead` too.
     pub ambiguous: u64,
     /// Deliveries that came to another record than the one their session names, or that names none.
@@ -111,17 +113,24 @@ const RULES: &[Rule] = &[
     Rule(
         "a session does not have the version that counts",
         "SELECT 'session ' || s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM versions v \
-         WHERE v.session = s.id AND v.number = s.newest AND v.standing <> 'older')",
+         WHERE v.session = s.id AND v.number = s.newest AND v.standing <> 'older' AND v.note_only = 0) \
+         AND (s.newest <> 0 OR s.newest_note IS NULL \
+         OR EXISTS (SELECT 1 FROM versions v WHERE v.session = s.id AND v.note_only = 0))",
     ),
     Rule(
         "a later version that counts is not the newest",
         "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id \
-         WHERE v.standing <> 'older' AND v.number > s.newest",
+         WHERE v.standing <> 'older' AND v.note_only = 0 AND v.number > s.newest",
+    ),
+    Rule(
+        "the last version that is a note only is not known as that",
+        "SELECT 'session ' || s.id FROM sessions s WHERE s.newest_note IS DISTINCT FROM \
+         (SELECT max(number) FROM versions v WHERE v.session = s.id AND v.note_only = 1)",
     ),
     Rule(
         "a version is of a later moment than its session",
         "SELECT 'version ' || v.id FROM versions v JOIN sessions s ON s.id = v.session \
-         WHERE coalesce(v.updated_us, -9e18) > coalesce(s.updated_us, -9e18)",
+         WHERE v.note_only = 0 AND coalesce(v.updated_us, -9e18) > coalesce(s.updated_us, -9e18)",
     ),
     Rule(
         "the versions of a session are not numbered from 1 without a hole",
@@ -140,7 +149,8 @@ const RULES: &[Rule] = &[
     Rule(
         "a version that no longer counts is still to be sent",
         "SELECT 'delivery ' || d.id FROM deliveries d JOIN versions v ON v.id = d.version \
-         JOIN sessions s ON s.id = d.session WHERE d.state IN ('waiting', 'parked') AND v.number <> s.newest",
+         JOIN sessions s ON s.id = d.session WHERE d.state IN ('waiting', 'parked') \
+         AND v.number NOT IN (s.newest, coalesce(s.newest_note, 0))",
     ),
     Rule(
         "a delivery that waits has no time to be tried, or one that does not wait has one",
@@ -191,8 +201,9 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a session is in line more than once for one destination",
-        "SELECT 'session ' || session FROM deliveries WHERE state IN ('waiting', 'parked') \
-         GROUP BY session, destination, coalesce(record, '') HAVING count(*) > 1",
+        "SELECT 'session ' || d.session FROM deliveries d JOIN versions v ON v.id = d.version \
+         WHERE d.state IN ('waiting', 'parked') \
+         GROUP BY d.session, d.destination, coalesce(d.record, ''), v.note_only HAVING count(*) > 1",
     ),
     Rule(
         "a delivery stands at the head of a line in which it does not wait",
@@ -219,12 +230,14 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a first version is not the first, or the first one is no first version",
-        "SELECT 'version ' || id FROM versions WHERE (standing = 'first') <> (number = 1)",
+        "SELECT 'version ' || v.id FROM versions v WHERE (v.standing = 'first') <> (v.note_only = 0 \
+         AND NOT EXISTS (SELECT 1 FROM versions b WHERE b.session = v.session AND b.number < v.number AND b.note_only = 0))",
     ),
     Rule(
         "a session has no document, and nothing says that it was removed",
         "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id AND v.number = s.newest \
-         WHERE (octet_length(v.document) = 0) <> (s.content_removed_at IS NOT NULL)",
+         WHERE (octet_length(v.document) = 0) <> (s.content_removed_at IS NOT NULL) \
+         AND s.newest > coalesce(s.newest_note, 0)",
     ),
     Rule(
         "the content of a session was removed before all of it had ended",
@@ -256,6 +269,9 @@ impl fmt::Display for Audit {
         writeln!(f, "deliveries  {} ({})", self.deliveries.values().sum::<u64>(), counts(&self.deliveries))?;
         if self.braked > 0 {
             writeln!(f, "BRAKE       {} deliveries held back: `deliveries list --state parked`", self.braked)?;
+        }
+        if self.note_only > 0 {
+            writeln!(f, "unverified  {} versions of senders that nobody vouches for, as notes only", self.note_only)?;
         }
         if self.ambiguous > 0 {
             writeln!(
@@ -299,6 +315,7 @@ impl Ledger {
                 messages: MessageState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 braked: count(sql, "SELECT count(*) FROM deliveries WHERE state = 'parked' AND reason = 'braked'")?,
+                note_only: count(sql, "SELECT count(*) FROM versions WHERE note_only = 1")?,
                 ambiguous: count(
                     sql,
                     "SELECT count(*) FROM deliveries WHERE state IN ('parked', 'dead') AND reason = 'record_ambiguous'",
@@ -310,7 +327,7 @@ impl Ledger {
                 emptied: count(sql, "SELECT count(*) FROM sessions WHERE content_removed_at IS NOT NULL")?,
                 sessions: count(sql, "SELECT count(*) FROM sessions")?,
                 versions: count(sql, "SELECT count(*) FROM versions")?,
-                found: by(sql, "SELECT standing, count(*) FROM found GROUP BY 1")?.into_iter().collect(),
+                found: by(sql, "SELECT CASE WHEN v.note_only = 1 AND f.standing <> 'duplicate' THEN 'note_only' ELSE f.standing END, count(*) FROM found f JOIN versions v ON v.id = f.version GROUP BY 1")?.into_iter().collect(),
                 gaps,
             };
             let tables = [

@@ -61,8 +61,8 @@ const OF_RECORD: &str = "SELECT at FROM repeats WHERE destination = ?1 AND lane 
 const OF_SENDER: &str =
     "SELECT at FROM repeats WHERE sender = ?1 AND held = 0 AND at > ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3";
 const ALARMED: &str = "SELECT 1 FROM repeats WHERE destination = ?1 AND lane = ?2 AND held = 1 AND at > ?3";
-const HAD_BEFORE: &str = "SELECT EXISTS (SELECT 1 FROM versions WHERE session = ?1 AND number = 1 AND digest = ?2) \
-     OR EXISTS (SELECT 1 FROM versions INDEXED BY versions_content WHERE session = ?1 AND digest = ?2 AND number > 1)";
+const HAD_BEFORE: &str = "SELECT EXISTS (SELECT 1 FROM versions WHERE session = ?1 AND number = 1 AND digest = ?2 AND note_only = 0) \
+     OR EXISTS (SELECT 1 FROM versions INDEXED BY versions_content WHERE session = ?1 AND digest = ?2 AND number > 1 AND note_only = 0)";
 
 impl<'a> Pace<'a> {
     /// Of a first version: it repeats nothing.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::course;
 use super::delivery::{Change, Delivery, moment};
 use super::fallback::{NEXT_VIA, VIA, route};
 use super::replay::applied_to;
@@ -214,7 +215,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     let (mut claimed, session) = sql
         .prepare_cached(
             "SELECT d.session, d.version, d.destination, d.record, d.lease, d.attempts, d.uncertain, d.created_at, \
-             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document, d.via \
+             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document, d.via, v.note_only \
              FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session \
              WHERE d.id = ?1",
         )?
@@ -231,6 +232,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 digest: row.get(10)?,
                 attempts: row.get(5)?,
                 uncertain: row.get(6)?,
+                note_only: row.get(16)?,
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
@@ -245,13 +247,14 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
         claimed.progress = progress::read(sql, id)?;
     }
     for applied in applied_to(sql, session, &route(&claimed.destination, claimed.via.as_deref()))? {
+        let Some(step) = course::step_named(&applied.step, claimed.note_only) else { continue };
         if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
-            claimed.marked.push(applied.step.clone());
+            claimed.marked.push(step.to_owned());
         }
         if applied.in_doubt.is_some_and(|by| by != claimed.delivery) {
-            claimed.progress.doubtful.push(applied.step.clone());
+            claimed.progress.doubtful.push(step.to_owned());
         }
-        claimed.applied.push((applied.step, applied.digest));
+        claimed.applied.push((step.to_owned(), applied.digest));
     }
     Ok(claimed)
 }

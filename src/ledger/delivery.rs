@@ -32,6 +32,8 @@ pub(super) struct Delivery {
     pub(super) leased_at: Option<i64>,
     /// The word of its reason.
     pub(super) reason: Option<String>,
+    /// Whether nobody vouches for the sender of its version.
+    pub(super) note_only: bool,
     /// The lane that it leaves with its next change of state, for that of another record.
     pub(super) left: Option<String>,
     /// Whether the version it carries is the one that counts for its session.
@@ -77,7 +79,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason, s.content_removed_at IS NOT NULL, d.via FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number IN (s.newest, coalesce(s.newest_note, 0)), d.reason, s.content_removed_at IS NOT NULL, d.via, v.note_only FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -132,6 +134,7 @@ impl Delivery {
             reason: row.get(9)?,
             emptied: row.get(10)?,
             via: row.get(11)?,
+            note_only: row.get(12)?,
             left: None,
         })
     }
@@ -212,7 +215,12 @@ impl Delivery {
             change.candidates,
         ])?;
         advance(sql, &self.destination, &self.lane)?;
-        self.left.iter().try_for_each(|left| advance(sql, &self.destination, left))
+        if let Some(left) = &self.left {
+            // What was done and read at the former record says nothing of this one.
+            super::progress::forget(sql, self.id)?;
+            advance(sql, &self.destination, left)?;
+        }
+        Ok(())
     }
 }
 

@@ -140,6 +140,8 @@ pub struct NewMessage {
     pub reason: Option<Reason>,
     /// A sentence for people.
     pub detail: Option<String>,
+    /// True if nobody vouches for its sender: its sessions become notes only.
+    pub note_only: bool,
     /// What was found.
     pub sessions: Vec<NewSession>,
 }
@@ -207,6 +209,11 @@ pub trait Planner: Send + Sync {
     /// The legs of a session as it was found, for [`NewSession::legs`].
     fn legs_of(&self, session: &Session) -> Vec<Leg>;
 
+    /// Of the legs of a session, those that take notes of senders that nobody vouches for.
+    fn note_legs_of(&self, _session: &Session) -> Vec<Leg> {
+        Vec::new()
+    }
+
     /// The legs of a session whose document was merged. Called inside the transaction.
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg>;
 
@@ -235,6 +242,8 @@ pub enum Standing {
     Duplicate,
     /// Older than the newest: recorded, never sent.
     Older,
+    /// Of a sender that nobody vouches for: adds a note, and never counts as the newest.
+    NoteOnly,
 }
 
 /// What `accept` did with one message.
@@ -279,6 +288,8 @@ pub struct Claimed {
     pub attempts: u32,
     /// True if an earlier attempt may have taken effect without our knowing: look before repeating.
     pub uncertain: bool,
+    /// True if nobody vouches for the sender of its version: it may add a note, and nothing else.
+    pub note_only: bool,
     /// When the delivery was made.
     pub created_at: Timestamp,
     /// Where the retry horizon begins: when it was made, or last retried by hand.

@@ -5,6 +5,7 @@
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::course::step_of;
 use super::delivery::{Delivery, moment};
 use super::sqlite::Ledger;
 use super::{DeliveryState, Fault};
@@ -95,7 +96,13 @@ pub(super) fn apply(sql: &Connection, delivery: &Delivery, step: &str, digest: &
          ON CONFLICT (session, destination, step) \
          DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery, in_doubt = NULL",
     )?
-    .execute(params![delivery.session, delivery.route(), step, digest, delivery.id])?;
+    .execute(params![
+        delivery.session,
+        delivery.route(),
+        step_of(step, delivery.note_only),
+        digest,
+        delivery.id
+    ])?;
     Ok(())
 }
 
@@ -103,9 +110,10 @@ pub(super) fn apply(sql: &Connection, delivery: &Delivery, step: &str, digest: &
 pub(super) fn doubt(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> {
     sql.prepare_cached(
         "UPDATE applied SET in_doubt = ?3 \
-         WHERE session = ?1 AND destination = ?2 AND delivery <> ?3 AND in_doubt IS NULL",
+         WHERE session = ?1 AND destination = ?2 AND delivery <> ?3 AND in_doubt IS NULL \
+         AND CASE WHEN substr(step, 1, 5) = 'note:' THEN 1 ELSE 0 END = ?4",
     )?
-    .execute(params![delivery.session, delivery.route(), delivery.id])?;
+    .execute(params![delivery.session, delivery.route(), delivery.id, delivery.note_only])?;
     Ok(())
 }
 

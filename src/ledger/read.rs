@@ -150,6 +150,9 @@ pub struct DeliveryRow {
     /// The record that former versions of its session went to, if that was another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
+    /// True if nobody vouches for the sender of its version: it adds a note, and nothing else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub note_only: bool,
     /// True if an effect is not known.
     pub uncertain: bool,
     /// When it was made.
@@ -379,7 +382,7 @@ pub(super) fn session_row(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<S
 
 pub(super) const DELIVERY: &str = "SELECT d.id, s.instance, s.channel, s.session_id, d.version, v.number, \
     d.destination, d.record, d.state, d.reason, d.detail, d.attempts, d.next_at, d.uncertain, d.created_at, \
-    d.changed_at, d.exchanges_removed_at, d.look_at, d.candidates, d.moved_from, d.via FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+    d.changed_at, d.exchanges_removed_at, d.look_at, d.candidates, d.moved_from, d.via, v.note_only FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
 
 pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
     Ok(DeliveryRow {
@@ -400,6 +403,7 @@ pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default(),
         moved_from: row.get(19)?,
+        note_only: row.get(21)?,
         uncertain: row.get(13)?,
         created_at: moment(row.get(14)?),
         changed_at: moment(row.get(15)?),

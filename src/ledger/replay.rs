@@ -228,7 +228,7 @@ fn one(tx: &Transaction<'_>, replay: &Replay, now: Timestamp) -> Result<Replayed
     let last = last.map(|id| Delivery::find(sql, id)).transpose()?.flatten();
     let record = leg.record.as_deref().filter(|_| leg.refused.is_none());
     // Where a version of it was led to another record, that one is meant.
-    let led = course::known(sql, session, &leg.destination, record)?;
+    let led = course::known(sql, session, &leg.destination, record, false)?;
     let record = led.as_deref().or(record);
     let answer = match last {
         Some(mut last) => match last.state {

@@ -199,7 +199,8 @@ fn json_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Value> {
 
 fn found(sql: &Connection, condition: &str, id: i64) -> Result<Vec<FoundRow>, Fault> {
     let mut statement = sql.prepare(&format!(
-        "SELECT f.message, s.instance, s.channel, s.session_id, f.standing, f.version, v.number, f.evidence, \
+        "SELECT f.message, s.instance, s.channel, s.session_id, \
+         CASE WHEN v.note_only = 1 AND f.standing <> 'duplicate' THEN 'note_only' ELSE f.standing END, f.version, v.number, f.evidence, \
          f.warnings FROM found f JOIN sessions s ON s.id = f.session JOIN versions v ON v.id = f.version \
          WHERE {condition} ORDER BY f.message, f.place"
     ))?;
@@ -219,7 +220,7 @@ fn found(sql: &Connection, condition: &str, id: i64) -> Result<Vec<FoundRow>, Fa
 
 fn versions(sql: &Connection, session: i64) -> Result<Vec<VersionRow>, Fault> {
     let mut statement = sql.prepare_cached(
-        "SELECT v.id, v.number, v.standing, v.number = s.newest, v.updated_us, v.digest, v.message, v.created_at, \
+        "SELECT v.id, v.number, CASE WHEN v.note_only = 1 THEN 'note_only' ELSE v.standing END, v.number = s.newest, v.updated_us, v.digest, v.message, v.created_at, \
          v.document FROM versions v JOIN sessions s ON s.id = v.session WHERE s.id = ?1 ORDER BY v.number",
     )?;
     let rows = statement.query_map([session], |row| {

@@ -29,7 +29,7 @@ enum Rule {
     /// No record: the session itself is what is delivered.
     Session,
     /// A record, named by an id that the connector takes.
-    Record { connector: Arc<Connector>, accounts: bool, looks_up: bool },
+    Record { connector: Arc<Connector>, accounts: bool, looks_up: bool, takes_notes: bool },
 }
 
 impl Router {
@@ -71,9 +71,12 @@ impl Router {
 fn rule(destination: &DestinationConfig) -> Rule {
     match &destination.way {
         Way::Storage { .. } => Rule::Session,
-        Way::Rest { to, .. } | Way::Email { to, .. } => {
-            Rule::Record { connector: to.connector.clone(), accounts: destination.accounts, looks_up: to.looks_up() }
-        }
+        Way::Rest { to, .. } | Way::Email { to, .. } => Rule::Record {
+            connector: to.connector.clone(),
+            accounts: destination.accounts,
+            looks_up: to.looks_up(),
+            takes_notes: to.takes_notes(),
+        },
     }
 }
 
@@ -92,6 +95,12 @@ impl Planner for Router {
             .into_iter()
             .filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?)))
             .collect()
+    }
+
+    fn note_legs_of(&self, session: &Session) -> Vec<Leg> {
+        let takes =
+            |leg: &Leg| matches!(self.rules.get(&leg.destination), Some(Rule::Record { takes_notes: true, .. }));
+        self.legs_of(session).into_iter().filter(takes).collect()
     }
 
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg> {

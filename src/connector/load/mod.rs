@@ -6,6 +6,7 @@
 mod auth;
 mod each;
 mod lookups;
+mod notes;
 mod policies;
 mod reading;
 mod replies;
@@ -91,6 +92,7 @@ impl Connector {
         let replies = loader.replies();
         let policies = loader.policies();
         let lookups = loader.lookups();
+        let note_only = loader.note_only();
         let check = loader.check();
         check_rates(&manifest.rate, Some((&manifest, Transport::Rest)), &places, &["rate"], &mut loader.faults);
         let reading = loader.reading(&steps);
@@ -111,6 +113,7 @@ impl Connector {
                 replies,
                 policies,
                 lookups,
+                note_only,
                 steps,
                 check,
                 reading,

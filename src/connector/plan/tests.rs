@@ -162,6 +162,7 @@ fn inputs<'a>(session: &'a Session, applied: &'a [(String, String)], uncertain: 
         digest: "d",
         record: Some("12"),
         uncertain,
+        note_only: false,
         applied,
         marked: &[],
     }

@@ -6,6 +6,7 @@ mod account;
 mod delivering;
 mod guarding;
 mod history;
+mod leading;
 mod replaying;
 
 use std::sync::Arc;

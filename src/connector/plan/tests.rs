@@ -204,6 +204,22 @@ fn good(prepared: &Prepared) -> Response {
 }
 
 #[test]
+fn what_left_the_marker_of_this_delivery_is_not_written_again_for_other_words() {
+    let (destination, session) = (destination(), session());
+    let (_, sent, report) = play(Run::new(&destination, inputs(&session, &[], false)), good);
+    assert!(sent.iter().any(|p| p.step == "note" && p.effect == Effect::Marked), "{sent:?}");
+    // Templates were changed since: every request would be another one.
+    let applied: Vec<(String, String)> = report.applied.iter().map(|(step, _)| (step.clone(), "old".into())).collect();
+    let marked: Vec<String> = applied.iter().map(|(step, _)| step.clone()).collect();
+    let all = inputs(&session, &applied, false);
+    let (steps, ..) = play(Run::new(&destination, all.clone()), good);
+    assert!(steps.contains(&"note".to_owned()) && steps.contains(&"update".to_owned()), "{steps:?}");
+    let (steps, _, report) = play(Run::new(&destination, Inputs { marked: &marked, ..all }), good);
+    assert!(!steps.contains(&"note".to_owned()) && steps.contains(&"update".to_owned()), "{steps:?}");
+    assert!(!report.applied.iter().any(|(step, _)| step == "note"), "{:?}", report.applied);
+}
+
+#[test]
 fn a_run_sends_what_is_needed_in_order_with_what_was_captured() {
     let (destination, session) = (destination(), session());
     let (steps, sent, report) = play(Run::new(&destination, inputs(&session, &[], false)), good);

@@ -9,6 +9,7 @@ mod history;
 mod leading;
 mod noting;
 mod resuming;
+mod replaying;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -54,6 +54,8 @@ pub enum Way {
         smtp: Box<SmtpSender>,
         /// What marks it as our own.
         key: InstanceKey,
+        /// What sends the requests before it, if its connector has some, and the credentials for them.
+        reads: Option<Box<(HttpSender, Keys)>>,
     },
     /// A file.
     Storage {
@@ -115,7 +117,9 @@ impl Target {
         };
         match &self.way {
             Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
-            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
+            Way::Email { to, smtp, key, reads } => {
+                mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at).await
+            }
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
     }
@@ -152,10 +156,15 @@ impl Target {
 
 async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
     let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
-    let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
+    let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
+    Done { looks_up: to.looks_up(), ..converse(run, to, http, keys).await.into() }
+}
+
+/// Takes a run to its end.
+async fn converse(mut run: Run<'_>, to: &Arc<Destination>, http: &HttpSender, keys: &Keys) -> Report {
     loop {
         match run.next() {
-            Next::Finished(report) => return Done { looks_up: to.looks_up(), ..report.into() },
+            Next::Finished(report) => return report,
             Next::Send(prepared) => {
                 let verdict = match keys.send(to, http, &prepared.request).await {
                     Ok(response) => run.answer(&response, Timestamp::now()),
@@ -169,13 +178,37 @@ async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inp
     }
 }
 
-async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: Inputs<'_>, date: Timestamp) -> Done {
-    let mail = match email::compose(to, &inputs, key, date) {
+async fn mail(
+    to: &Arc<Destination>,
+    smtp: &SmtpSender,
+    key: &InstanceKey,
+    reads: Option<&(HttpSender, Keys)>,
+    inputs: Inputs<'_>,
+    date: Timestamp,
+) -> Done {
+    let is_said = |mail: &email::OutgoingMail| {
+        mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP)
+    };
+    let unchanged = || Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    let mut asked = None;
+    if let Some((http, keys)) = reads {
+        // What is the same as the last one needs no request.
+        if email::compose(to, &inputs, None, key, date).is_ok_and(|mail| is_said(&mail)) {
+            return unchanged();
+        }
+        let report = converse(Run::for_mail(to, inputs.clone()), to, http, keys).await;
+        if report.class != Class::Ok {
+            return report.into();
+        }
+        asked = Some(report);
+    }
+    let captures = asked.as_ref().map(|report| &report.captures);
+    let mail = match email::compose(to, &inputs, captures, key, date) {
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
-    if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
-        return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    if is_said(&mail) {
+        return unchanged();
     }
     let sent = smtp.send(&mail.from, &mail.to, &mail.bytes).await;
     let verdict = match sent {
@@ -191,7 +224,13 @@ async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: In
         verdict: verdict.reason.to_string(),
     };
     let applied = (verdict.class == Class::Ok).then(|| (email::STEP.to_owned(), mail.digest.clone()));
-    Done::one(verdict, serde_json::to_value(exchange).unwrap_or_default(), applied)
+    let mut exchanges = asked.map(|report| report.exchanges).unwrap_or_default();
+    exchanges.push(exchange);
+    Done {
+        exchanges: serde_json::to_value(exchanges).unwrap_or_default(),
+        applied: applied.into_iter().collect(),
+        ..Done::of(verdict)
+    }
 }
 
 /// Where a session's document goes, and its bytes.
@@ -241,7 +280,7 @@ pub fn show(way: &Shown<'_>, name: &str, inputs: Inputs<'_>, date: Timestamp) ->
         Shown::Rest(to) => preview(to, inputs).map(Preview::Requests),
         Shown::Email(to) => {
             let key = InstanceKey::of_previews();
-            email::compose(to, &inputs, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
+            email::compose(to, &inputs, None, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
         }
         Shown::Storage(folder, path) => {
             file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text))

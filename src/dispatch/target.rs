@@ -12,7 +12,7 @@ use super::drive::{Carrier, drive};
 use super::keys::Keys;
 use crate::connector::http::{Exchange, Response};
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};

@@ -120,6 +120,8 @@ pub enum Way {
         to: Arc<Destination>,
         /// Who takes the mail.
         smtp: SmtpSettings,
+        /// More authorities to trust, for requests before it.
+        ca_file: Option<PathBuf>,
     },
     /// A file.
     Storage {
@@ -269,7 +271,9 @@ fn connector(
             faults.push(fault.hint("leave it away, or set `transport = \"email\"`"));
             None
         }
-        (Transport::Email, Some(smtp)) => Some(Way::Email { to, smtp }),
+        (Transport::Email, Some(smtp)) => {
+            Some(Way::Email { to, smtp, ca_file: table.ca_file.map(|f| below(around.base, &f)) })
+        }
         (Transport::Email, None) => {
             let fault = places.fault(
                 &["destination", name],

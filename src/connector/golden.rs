@@ -147,6 +147,8 @@ fn case(connector: &Arc<Connector>, name: &str, file: &SourceFile, read: ReadSes
 struct Played {
     actual: Value,
     problems: Vec<String>,
+    /// What was captured, if all went well.
+    captures: Option<Map<String, Value>>,
 }
 
 fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSession<'_>) -> Result<Played, String> {
@@ -171,10 +173,20 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
     // Any fixed moment: answers with dates and the mail's `Date` are read against it.
     let now = Timestamp::from_second(1_771_345_800).map_err(|e| e.to_string())?;
     if destination.transport == Transport::Email {
-        return Ok(Played {
-            actual: mail_as_json(email::compose(&destination, &inputs, &InstanceKey::of_previews(), now)),
-            problems: Vec::new(),
-        });
+        let key = InstanceKey::of_previews();
+        if !destination.asks_before_mail() {
+            let mail = email::compose(&destination, &inputs, None, &key, now);
+            return Ok(Played { actual: mail_as_json(mail), problems: Vec::new(), captures: None });
+        }
+        let mut played = converse(Run::for_mail(&destination, inputs.clone()), &case.replies, now);
+        if let Some(captures) = &played.captures
+            && let (Value::Object(actual), Value::Object(mail)) =
+                (&mut played.actual, mail_as_json(email::compose(&destination, &inputs, Some(captures), &key, now)))
+        {
+            actual.remove("outcome");
+            actual.extend(mail);
+        }
+        return Ok(played);
     }
     let mut applied = Vec::new();
     if !case.applied.is_empty() {
@@ -204,7 +216,9 @@ fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
                 if unused > 0 {
                     problems.push(format!("{unused} of the replies were not asked for"));
                 }
-                return Played { actual: json!({ "requests": requests, "outcome": outcome(&report) }), problems };
+                let actual = json!({ "requests": requests, "outcome": outcome(&report) });
+                let captures = (report.class == Class::Ok).then_some(report.captures);
+                return Played { actual, problems, captures };
             }
             Next::Send(prepared) => {
                 requests.push(request_as_json(&prepared.step, &prepared.request));
@@ -213,7 +227,8 @@ fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
                         let step = &prepared.step;
                         problems.push(format!("there is no reply for request {} (`{step}`)", requests.len()));
                         let outcome = json!({ "class": "retry", "reason": "interrupted" });
-                        return Played { actual: json!({ "requests": requests, "outcome": outcome }), problems };
+                        let actual = json!({ "requests": requests, "outcome": outcome });
+                        return Played { actual, problems, captures: None };
                     }
                     Some(Reply::Fail { fail }) => {
                         let verdict = Verdict::new(Class::Retry, *fail, "no answer");

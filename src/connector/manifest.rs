@@ -998,6 +998,34 @@ pub struct Email {
     /// The largest mail that the CRM takes, in bytes, after encoding. Above it the attachment is left out.
     #[serde(default)]
     pub max_bytes: Option<u64>,
+    /// What the CRM is known to suspend, cut or drop: a mail that breaks a rule is not sent.
+    #[serde(default)]
+    pub lint: Option<Lint>,
+}
+
+/// Rules for a mail; those that are not stated hold.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lint {
+    /// Characters of the body.
+    pub max_body_chars: Option<u32>,
+    /// Characters of the subject.
+    pub max_subject_chars: Option<u32>,
+    /// Bytes of the attached document, before encoding.
+    pub max_attachment_bytes: Option<u32>,
+    /// Addresses in `to`.
+    pub max_recipients: Option<u32>,
+    /// Headers that the mail must not have.
+    pub forbid_headers: Vec<String>,
+    /// Inline template over `settings`: the domains, with commas between, of which one is that of `from`. Any if it
+    /// comes out empty.
+    pub sender_domain: Option<String>,
+    /// A regular expression that is found in the subject.
+    pub subject: Option<String>,
+    /// A regular expression that is not.
+    pub forbid_subject: Option<String>,
+    /// A regular expression that is found in the plain body.
+    pub body: Option<String>,
 }
 
 /// Sizes above which something is left out.

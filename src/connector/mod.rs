@@ -69,6 +69,11 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// True if its mail uses what read steps capture: then they are asked first.
+    pub fn is_hybrid(&self) -> bool {
+        self.email.as_ref().is_some_and(|mail| !mail.needs.is_empty())
+    }
+
     /// The connector's name.
     pub fn name(&self) -> &str {
         &self.manifest.name

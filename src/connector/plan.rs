@@ -169,6 +169,8 @@ pub struct Run<'a> {
     /// Set if the run looks for the record instead.
     search: Option<search::Search>,
     led_to: Option<String>,
+    /// Steps whose captures are asked for although no step needs them.
+    asked: &'a [usize],
     warnings: Vec<String>,
     exchanges: Vec<Exchange>,
     captures: Map<String, Value>,
@@ -208,6 +210,7 @@ impl<'a> Run<'a> {
             detour: policy::Detour::default(),
             search: None,
             led_to: None,
+            asked: &[],
             warnings: warning.into_iter().collect(),
             exchanges: Vec::new(),
             captures: Map::new(),
@@ -216,6 +219,14 @@ impl<'a> Run<'a> {
             pretend: false,
             inputs,
         }
+    }
+
+    /// The read steps that the destination's mail uses, and no other: what they capture is in the report.
+    pub fn for_mail(destination: &'a Destination, inputs: Inputs<'a>) -> Self {
+        let mut run = Self::new(destination, inputs);
+        run.position = destination.connector.steps.len();
+        run.asked = destination.connector.email.as_ref().map_or(&[], |mail| &mail.needs);
+        run
     }
 
     /// The marker of this delivery.
@@ -252,7 +263,7 @@ impl<'a> Run<'a> {
                 return Ok(Some(pending));
             }
             let index = self.position;
-            let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
+            let Some(step) = self.destination.connector.steps.get(index) else { return self.ask() };
             if self.states.get(index).is_some_and(|s| matches!(s, State::Pending | State::Absent))
                 && !step.on_demand()
                 && self.is_in_order(index, step)
@@ -267,6 +278,16 @@ impl<'a> Run<'a> {
 
     fn is_in_order(&self, index: usize, step: &Step) -> bool {
         if self.inputs.note_only { self.destination.connector.note_only.contains(&index) } else { !step.aside }
+    }
+
+    /// What a mail uses.
+    fn ask(&mut self) -> Flow<Option<Pending>> {
+        for step in self.asked {
+            if let Some(pending) = self.demand(*step)? {
+                return Ok(Some(pending));
+            }
+        }
+        Ok(None)
     }
 
     /// What is to be sent when it is this step's turn; nothing if the step is settled.

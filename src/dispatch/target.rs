@@ -15,7 +15,7 @@ use super::lane::Lane;
 use crate::connector::http::{Exchange, Response};
 use crate::connector::manifest::Rate;
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
@@ -72,6 +72,8 @@ pub enum Way {
         smtp: Box<SmtpSender>,
         /// What marks it as our own.
         key: InstanceKey,
+        /// What sends the requests before it, if its connector has some, and the credentials for them.
+        reads: Option<Box<(HttpSender, Keys)>>,
     },
     /// A file.
     Storage {
@@ -172,9 +174,8 @@ impl Target {
                 let done = drive(run, ledger, claimed, clock, &carrier).await;
                 Done { looks_up: !claimed.note_only && to.looks_up(), over_rate: carrier.over_rate.into_inner(), ..done }
             }
-            Way::Email { to, smtp, key } => {
-                let let_go = lane.request(email::STEP, inputs.record.unwrap_or_default(), clock);
-                mail(to, smtp, key, inputs, claimed.created_at, let_go).await
+            Way::Email { to, smtp, key, reads } => {
+                mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at, (lane, clock)).await
             }
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
@@ -222,6 +223,26 @@ struct Rest<'a> {
     over_rate: OnceLock<Duration>,
 }
 
+impl Rest<'_> {
+    /// Takes a run that changes nothing to its end: there is nothing to be written down on the way.
+    async fn ask(&self, mut run: Run<'_>) -> Report {
+        loop {
+            match run.next() {
+                Next::Finished(report) => return report,
+                Next::Send(prepared) => {
+                    let verdict = match self.carry(&prepared).await {
+                        Ok(response) => run.answer(&response, Timestamp::now()),
+                        Err(verdict) => run.failed(verdict),
+                    };
+                    if verdict.reason == Reason::Unauthorized {
+                        self.refused().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Carrier for Rest<'_> {
     async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
         if let Err(verdict) = self.lane.request(&prepared.step, self.record, self.clock).await {
@@ -237,21 +258,41 @@ impl Carrier for Rest<'_> {
 }
 
 async fn mail(
-    to: &Destination,
+    to: &Arc<Destination>,
     smtp: &SmtpSender,
     key: &InstanceKey,
+    reads: Option<&(HttpSender, Keys)>,
     inputs: Inputs<'_>,
     date: Timestamp,
-    let_go: impl Future<Output = Result<(), Verdict>>,
+    (lane, clock): (&Lane, &Clock),
 ) -> Done {
-    let mail = match email::compose(to, &inputs, key, date) {
+    let record = inputs.record.unwrap_or_default();
+    let is_said = |mail: &email::OutgoingMail| {
+        mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP)
+    };
+    let unchanged = || Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    let mut asked = None;
+    if let Some((http, keys)) = reads {
+        // What is the same as the last one needs no request.
+        if email::compose(to, &inputs, None, key, date).is_ok_and(|mail| is_said(&mail)) {
+            return unchanged();
+        }
+        let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
+        let report = carrier.ask(Run::for_mail(to, inputs.clone())).await;
+        if report.class != Class::Ok {
+            return Done { over_rate: carrier.over_rate.into_inner(), ..report.into() };
+        }
+        asked = Some(report);
+    }
+    let captures = asked.as_ref().map(|report| &report.captures);
+    let mail = match email::compose(to, &inputs, captures, key, date) {
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
-    if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
-        return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    if is_said(&mail) {
+        return unchanged();
     }
-    if let Err(verdict) = let_go.await {
+    if let Err(verdict) = lane.request(email::STEP, record, clock).await {
         let over_rate = verdict.retry_after;
         return Done { over_rate, ..Done::of(verdict) };
     }
@@ -269,7 +310,13 @@ async fn mail(
         verdict: verdict.reason.to_string(),
     };
     let applied = (verdict.class == Class::Ok).then(|| (email::STEP.to_owned(), mail.digest.clone()));
-    Done::one(verdict, serde_json::to_value(exchange).unwrap_or_default(), applied)
+    let mut exchanges = asked.map(|report| report.exchanges).unwrap_or_default();
+    exchanges.push(exchange);
+    Done {
+        exchanges: serde_json::to_value(exchanges).unwrap_or_default(),
+        applied: applied.into_iter().collect(),
+        ..Done::of(verdict)
+    }
 }
 
 /// Where a session's document goes, and its bytes.
@@ -319,7 +366,7 @@ pub fn show(way: &Shown<'_>, name: &str, inputs: Inputs<'_>, date: Timestamp) ->
         Shown::Rest(to) => preview(to, inputs).map(Preview::Requests),
         Shown::Email(to) => {
             let key = InstanceKey::of_previews();
-            email::compose(to, &inputs, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
+            email::compose(to, &inputs, None, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
         }
         Shown::Storage(folder, path) => {
             file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text))

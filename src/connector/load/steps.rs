@@ -446,7 +446,11 @@ impl Loader<'_> {
             }
             _ => {}
         }
-        let mut text = all.join("\n");
+        self.with_files(all.join("\n"), files)
+    }
+
+    /// A text, and that of files with all that they take in.
+    pub(super) fn with_files<'t>(&'t self, mut text: String, mut files: Vec<&'t str>) -> String {
         let mut done = BTreeSet::new();
         while let Some(name) = files.pop() {
             if !done.insert(name) {

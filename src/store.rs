@@ -214,7 +214,11 @@ impl Store {
 /// A name with a part `.` or `..` can't be put into the path of a request: every client and proxy resolves it.
 fn askable(name: &str) -> Result<(), Verdict> {
     if name.is_empty() || name.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(Verdict::new(Class::Dead, Reason::StorageFailed, "a name with a part `.` or `..` can't be asked for"));
+        return Err(Verdict::new(
+            Class::Dead,
+            Reason::StorageFailed,
+            "a name with a part `.` or `..` can't be asked for",
+        ));
     }
     Ok(())
 }

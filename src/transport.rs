@@ -59,6 +59,12 @@ impl Clients {
         if url.host_str().is_some_and(is_loopback) { &self.loopback } else { &self.outward }
     }
 
+    /// The same, never through a proxy.
+    #[cfg(test)]
+    pub(crate) fn without_proxy(&self) -> Self {
+        Self { outward: self.loopback.clone(), ..self.clone() }
+    }
+
     /// What a missing or broken answer means. `uncertain` is false only when nothing of the request can have reached
     /// the server.
     pub(crate) fn judge(&self, origin: &str, error: &reqwest::Error) -> Verdict {

@@ -2,7 +2,7 @@
 //! back as a [`Verdict`](crate::outcome::Verdict).
 //!
 //! One list of senders: [`http`] (an HTTP request, RFC 9112), [`smtp`] (a mail, RFC 5321) and [`storage`] (a
-//! file in a folder). They share no trait: a request has an answer to be judged by a manifest, a mail only
+//! file in a folder, a bucket or on an SFTP server). They share no trait: a request has an answer to be judged by a manifest, a mail only
 //! a reply code, a file neither.
 //!
 //! Each tries once. Retrying, ordering and pausing belong to the dispatcher; what a sender owes it is an

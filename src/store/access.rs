@@ -13,7 +13,8 @@ use crate::transport::is_loopback;
 
 /// What a program without SFTP says where an SFTP server is named.
 #[cfg_attr(feature = "sftp", expect(dead_code, reason = "said by a program without SFTP"))]
-pub(super) const NO_SFTP: &str = "this program was built without SFTP: build it with the feature `sftp`, which is on by default";
+pub(super) const NO_SFTP: &str =
+    "this program was built without SFTP: build it with the feature `sftp`, which is on by default";
 
 /// How to get into a place.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -156,7 +157,11 @@ impl Access {
         #[cfg(not(feature = "sftp"))]
         fault(address, NO_SFTP, "`cargo build --release --features sftp`");
         if self.password.is_none() && self.private_key.is_none() {
-            fault(address, "nothing says how to log in", "write `private_key = { file = \"…\" }` or `password = { env = \"…\" }`");
+            fault(
+                address,
+                "nothing says how to log in",
+                "write `private_key = { file = \"…\" }` or `password = { env = \"…\" }`",
+            );
         }
         let is_fingerprint = |text: &str| {
             let digest = text.trim().strip_prefix("SHA256:");
@@ -216,7 +221,8 @@ mod tests {
     #[test]
     fn every_key_of_the_settings_is_in_the_table() {
         let schema = schemars::schema_for!(Access);
-        let mut said: Vec<&str> = schema.get("properties").and_then(|p| p.as_object()).expect("keys").keys().map(String::as_str).collect();
+        let mut said: Vec<&str> =
+            schema.get("properties").and_then(|p| p.as_object()).expect("keys").keys().map(String::as_str).collect();
         let mut known: Vec<&str> = Access::keys().collect();
         said.sort_unstable();
         known.sort_unstable();

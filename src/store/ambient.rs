@@ -123,7 +123,8 @@ struct RoleKey {
 impl RoleKey {
     fn with_life(self) -> (Key, Duration) {
         let left = self.expiration.duration_since(Timestamp::now()).unsigned_abs();
-        let key = Key { id: self.access_key_id, secret: self.secret_access_key.into(), session: Some(self.token.into()) };
+        let key =
+            Key { id: self.access_key_id, secret: self.secret_access_key.into(), session: Some(self.token.into()) };
         (key, left.checked_sub(EARLY).unwrap_or(left / 2))
     }
 }

@@ -42,7 +42,10 @@ enum Way {
 
 impl fmt::Debug for Azure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Azure").field("origin", &self.origin).field("container", &self.container).finish_non_exhaustive()
+        f.debug_struct("Azure")
+            .field("origin", &self.origin)
+            .field("container", &self.container)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,7 +262,9 @@ impl Azure {
         let answer = self.send(ask.header("x-ms-source-if-match", quoted(&object.tag))).await?;
         match answer.status {
             404 | 412 => Ok(()),
-            _ if answer.is_success() && answer.header("x-ms-copy-status") == Some("success") => self.remove(object).await,
+            _ if answer.is_success() && answer.header("x-ms-copy-status") == Some("success") => {
+                self.remove(object).await
+            }
             _ if answer.is_success() => {
                 Err(Verdict::new(Class::Retry, Reason::StorageFailed, "the copy takes longer than one request"))
             }
@@ -271,7 +276,8 @@ impl Azure {
         match self.list("", Depth::One, None).await {
             Ok(_) => listed(writes),
             Err(verdict) if writes && verdict.reason == Reason::NotPermitted => {
-                Ok("answers, the credentials may not list it; that documents can be written there was not tried".to_owned())
+                Ok("answers, the credentials may not list it; that documents can be written there was not tried"
+                    .to_owned())
             }
             Err(verdict) => Err(verdict),
         }
@@ -332,13 +338,16 @@ mod tests {
         assert_eq!(quick_xml::de::from_str::<Listing>(empty).expect("a listing").next_marker, "2!x");
     }
 
-
     #[test]
     fn a_key_that_is_no_base64_is_told_without_being_shown() {
         let mut ask = Ask::new(Method::GET, "/c".to_owned());
         let error = sign(&mut ask, "a", "", &SecretString::from("not base64 !")).expect_err("no key");
         assert!(error.contains("account_key") && !error.contains("not base64 !"), "{error}");
         sign(&mut ask, "a", "", &SecretString::from("a2V5")).expect("a key");
-        assert!(ask.headers.last().is_some_and(|(name, value)| *name == "authorization" && value.starts_with("SharedKey a:")));
+        assert!(
+            ask.headers
+                .last()
+                .is_some_and(|(name, value)| *name == "authorization" && value.starts_with("SharedKey a:"))
+        );
     }
 }

@@ -21,10 +21,7 @@ pub(super) struct Fresh<T> {
 
 impl<T: Clone> Fresh<T> {
     /// The value; made anew, with how long it is good for, if there is none or it is too old.
-    pub(super) async fn get(
-        &self,
-        make: impl Future<Output = Result<(T, Duration), Verdict>>,
-    ) -> Result<T, Verdict> {
+    pub(super) async fn get(&self, make: impl Future<Output = Result<(T, Duration), Verdict>>) -> Result<T, Verdict> {
         let mut held = self.held.lock().await;
         if let Some((until, value)) = &*held
             && Instant::now() < *until

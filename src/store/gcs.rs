@@ -120,7 +120,10 @@ impl Gcs {
         let ask = Ask::new(Method::POST, String::new()).body("application/x-www-form-urlencoded", form.into());
         let answer = origin.send(ask).await?;
         match answer.status {
-            400 | 401 | 403 => Err(unauthorized(format!("Google gives no token for `service_account`: it answers with status {}", answer.status))),
+            400 | 401 | 403 => Err(unauthorized(format!(
+                "Google gives no token for `service_account`: it answers with status {}",
+                answer.status
+            ))),
             _ if answer.is_success() => granted(&answer.body).ok_or_else(|| origin.unexpected()),
             _ => Err(origin.refused(&answer, None)),
         }
@@ -166,10 +169,8 @@ impl Gcs {
         if !answer.is_success() {
             return Err(self.refused(&answer));
         }
-        let listing: Listing = answer
-            .text()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .ok_or_else(|| self.origin.unexpected())?;
+        let listing: Listing =
+            answer.text().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| self.origin.unexpected())?;
         let folder = |name: String| name.strip_prefix(&self.prefix).map(str::to_owned);
         Ok(Page {
             objects: listing.items.into_iter().filter_map(|entry| entry.object(&self.prefix)).collect(),
@@ -273,12 +274,13 @@ impl Gcs {
         let answer = self.send(Ask::new(Method::GET, path).query(&pairs)).await?;
         let told: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(|_| answer.is_success());
         let Some(granted) = told.as_ref().and_then(|told| told.get("kind")).and(told.as_ref()) else {
-            if matches!(answer.status, 401 | 404) {
+            if answer.status == 401 {
                 return Err(self.refused(&answer));
             }
             return self.list("", Depth::One, None).await.and_then(|_| listed(writes));
         };
-        let has = |permission: &str| granted["permissions"].as_array().is_some_and(|all| all.iter().any(|p| p == permission));
+        let has =
+            |permission: &str| granted["permissions"].as_array().is_some_and(|all| all.iter().any(|p| p == permission));
         match wanted.iter().find(|permission| !has(permission)) {
             None if writes => Ok("is there, and documents may be written and replaced".to_owned()),
             None => Ok("is there, and objects may be listed and read".to_owned()),
@@ -294,8 +296,17 @@ impl Gcs {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Account {
-    ServiceAccount { client_email: String, private_key_id: Option<String>, private_key: String, token_uri: Option<String> },
-    AuthorizedUser { client_id: String, client_secret: String, refresh_token: String },
+    ServiceAccount {
+        client_email: String,
+        private_key_id: Option<String>,
+        private_key: String,
+        token_uri: Option<String>,
+    },
+    AuthorizedUser {
+        client_id: String,
+        client_secret: String,
+        refresh_token: String,
+    },
 }
 
 impl Account {
@@ -359,7 +370,8 @@ mod tests {
     #[test]
     fn a_key_file_that_can_not_be_used_is_told_without_being_shown() {
         let read = |text: &str| serde_json::from_str::<Account>(text);
-        let account = read(r#"{"type":"service_account","client_email":"a@p","private_key":"not-a-key"}"#).expect("a key");
+        let account =
+            read(r#"{"type":"service_account","client_email":"a@p","private_key":"not-a-key"}"#).expect("a key");
         let error = account.ask(0).expect_err("no key");
         assert!(error.contains("private_key") && !error.contains("not-a-key"), "{error}");
         assert!(read(r#"{"type":"external_account","audience":"x"}"#).is_err());

@@ -150,10 +150,11 @@ impl Origin {
         let code = code.filter(|code| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
         let (class, reason) = of_code(answer.status, code.unwrap_or_default());
         let shown = code.map_or(String::new(), |code| format!(" ({code})"));
-        let region = answer.header("x-amz-bucket-region").filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
-        let hint = region.filter(|_| matches!(answer.status, 300..=400)).map_or(String::new(), |region| {
-            format!("; the bucket is in another region: set `region = \"{region}\"`")
-        });
+        let region =
+            answer.header("x-amz-bucket-region").filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+        let hint = region
+            .filter(|_| matches!(answer.status, 300..=400))
+            .map_or(String::new(), |region| format!("; the bucket is in another region: set `region = \"{region}\"`"));
         let mut verdict =
             Verdict::new(class, reason, format!("{} answers with status {}{shown}{hint}", self.shown, answer.status));
         let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
@@ -172,8 +173,15 @@ fn of_code(status: u16, code: &str) -> (Class, Reason) {
     match (status, code) {
         (
             400 | 401 | 403,
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"
-            | "RequestTimeTooSkewed" | "AuthenticationFailed" | "InvalidAuthenticationInfo" | "authError"
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "RequestTimeTooSkewed"
+            | "AuthenticationFailed"
+            | "InvalidAuthenticationInfo"
+            | "authError"
             | "NoAuthenticationInformation",
         ) => (Class::Pause, Reason::Unauthorized),
         (400, "AuthorizationHeaderMalformed" | "InvalidBucketName") => (Class::Pause, Reason::BadBaseUrl),

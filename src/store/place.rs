@@ -44,12 +44,10 @@ pub enum Place {
     },
 }
 
-/// What is wrong with an address, and what to write instead.
-pub type Wrong = (String, String);
-
 impl Place {
-    /// The place, or nothing if the text is a path of this machine.
-    pub fn parse(text: &str) -> Result<Option<Self>, Wrong> {
+    /// The place, or nothing if the text is a path of this machine. The error says what is wrong, and what to write
+    /// instead.
+    pub fn parse(text: &str) -> Result<Option<Self>, (String, String)> {
         let Some((scheme, rest)) = text.split_once("://") else { return Ok(None) };
         let wrong = |hint: &str| (format!("`{text}` is no place to store documents in"), hint.to_owned());
         let (first, below) = rest.split_once('/').unwrap_or((rest, ""));
@@ -76,14 +74,6 @@ impl Place {
                 wrong("write `sftp://USER@HOST/PATH`; `sftp://USER@HOST/~/PATH` starts where a login does")
             }),
             _ => Err(wrong("write `gs://…`, `s3://…`, `az://…`, `sftp://…`, or the path of a folder")),
-        }
-    }
-
-    /// What names here begin with.
-    pub(super) fn prefix(&self) -> &str {
-        match self {
-            Self::Gcs { prefix, .. } | Self::S3 { prefix, .. } | Self::Azure { prefix, .. } => prefix,
-            Self::Sftp { .. } => "",
         }
     }
 }

@@ -165,10 +165,14 @@ impl S3 {
             };
         }
         let relative = |name: String| name.strip_prefix(&self.prefix).map(str::to_owned);
-        page.objects = listing.contents.into_iter().filter_map(|entry| {
-            let name = relative(plain(entry.key))?;
-            Some(Object { name, size: entry.size, modified: Some(entry.last_modified), tag: entry.e_tag })
-        }).collect();
+        page.objects = listing
+            .contents
+            .into_iter()
+            .filter_map(|entry| {
+                let name = relative(plain(entry.key))?;
+                Some(Object { name, size: entry.size, modified: Some(entry.last_modified), tag: entry.e_tag })
+            })
+            .collect();
         page.folders = listing.common_prefixes.into_iter().filter_map(|entry| relative(plain(entry.prefix))).collect();
         Ok(page)
     }
@@ -239,7 +243,8 @@ impl S3 {
             Some(found) if found.object.tag == object.tag => {}
             _ => return Ok(()),
         }
-        let mut answer = self.send(self.object(Method::DELETE, &object.name).header("if-match", object.tag.clone())).await?;
+        let mut answer =
+            self.send(self.object(Method::DELETE, &object.name).header("if-match", object.tag.clone())).await?;
         if answer.status == 501 {
             answer = self.send(self.object(Method::DELETE, &object.name)).await?;
         }
@@ -266,7 +271,8 @@ impl S3 {
         match self.list("", Depth::One, None).await {
             Ok(_) => listed(writes),
             Err(verdict) if writes && verdict.reason == Reason::NotPermitted => {
-                Ok("answers, the credentials may not list it; that documents can be written there was not tried".to_owned())
+                Ok("answers, the credentials may not list it; that documents can be written there was not tried"
+                    .to_owned())
             }
             Err(verdict) => Err(verdict),
         }
@@ -302,10 +308,7 @@ fn sign(ask: &mut Ask, key: &Key, scope: &Scope<'_>, now: Timestamp) {
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let canonical = format!(
-        "{}\n{}{}\n{}\n{lines}\n{names}\n{content}",
-        ask.method, scope.path, ask.path, ask.query
-    );
+    let canonical = format!("{}\n{}{}\n{}\n{lines}\n{names}\n{content}", ask.method, scope.path, ask.path, ask.query);
     let within = format!("{day}/{}/s3/aws4_request", scope.region);
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{within}\n{}", sha256(canonical.as_bytes()));
     let secret = format!("AWS4{}", shown(&key.secret));

@@ -151,10 +151,9 @@ impl Sftp {
 
     pub(super) async fn find(&self, name: &str) -> Result<Option<Found>, Verdict> {
         let found = self.with(|link| async move { stat(&link, &self.path(name)).await }).await?;
-        Ok(found.filter(FileAttributes::is_file_or_unsaid).map(|attributes| Found {
-            object: object(name.to_owned(), &attributes),
-            digest: None,
-        }))
+        Ok(found
+            .filter(FileAttributes::is_file_or_unsaid)
+            .map(|attributes| Found { object: object(name.to_owned(), &attributes), digest: None }))
     }
 
     pub(super) async fn read(&self, object: &Object) -> Result<Option<Bytes>, Verdict> {

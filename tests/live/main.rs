@@ -8,5 +8,6 @@ mod pop3;
 mod senders;
 mod servers;
 mod spine;
+mod stores;
 mod support;
 mod tokens;

@@ -107,8 +107,9 @@ impl Server {
         let lost = |error: russh::Error| self.lost(&error);
         let mut is_in = false;
         if let Some(key) = private_key {
-            let key = decode_secret_key(key.expose_secret(), passphrase.as_ref().map(|p| p.expose_secret()))
-                .map_err(|_| unauthorized("`private_key` can't be used: is it a private key, and is its `passphrase` there?"))?;
+            let key = decode_secret_key(key.expose_secret(), passphrase.as_ref().map(|p| p.expose_secret())).map_err(
+                |_| unauthorized("`private_key` can't be used: is it a private key, and is its `passphrase` there?"),
+            )?;
             let hash = ssh.best_supported_rsa_hash().await.map_err(lost)?.flatten();
             let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash.or(Some(HashAlg::Sha256)));
             is_in = ssh.authenticate_publickey(&self.user, key).await.map_err(lost)?.success();
@@ -206,7 +207,11 @@ impl Server {
 
     async fn dial(&self) -> Result<TcpStream, Verdict> {
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|_| {
-            Verdict::new(Class::Pause, Reason::Dns, format!("the name of the host of {} is not known to DNS", self.shown()))
+            Verdict::new(
+                Class::Pause,
+                Reason::Dns,
+                format!("the name of the host of {} is not known to DNS", self.shown()),
+            )
         })?;
         let addresses: Vec<_> = addresses.collect();
         let stream = TcpStream::connect(&addresses[..]).await.map_err(|error| {
@@ -219,9 +224,7 @@ impl Server {
 
     fn lost(&self, error: &russh::Error) -> Verdict {
         let (class, reason, what) = match error {
-            russh::Error::NoCommonAlgo { .. } => {
-                (Class::Pause, Reason::Tls, "offers no cryptography that we take")
-            }
+            russh::Error::NoCommonAlgo { .. } => (Class::Pause, Reason::Tls, "offers no cryptography that we take"),
             russh::Error::Version => (Class::Pause, Reason::BadBaseUrl, "does not answer in SSH"),
             _ => (Class::Retry, Reason::ConnectionLost, "broke the connection off"),
         };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
+use super::place::Place;
 use super::writer::{Transaction, Writer};
 use super::{Fault, schema};
 
@@ -28,6 +29,7 @@ pub struct Ledger {
 
 struct Inner {
     path: PathBuf,
+    place: Place,
     // Closed before the writer, which leaves one file behind if it is the last.
     readers: Mutex<Vec<Connection>>,
     writer: Writer,
@@ -51,7 +53,8 @@ impl Ledger {
         let writer =
             connect_to_write(path).and_then(|connection| Writer::start(connection, due.clone())).map_err(at)?;
         let readers = Mutex::new(Vec::new());
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), readers, writer, due, turn: AtomicUsize::new(0) }) })
+        let (path, place) = (path.to_owned(), Place::of(path));
+        Ok(Self { inner: Arc::new(Inner { path, place, readers, writer, due, turn: AtomicUsize::new(0) }) })
     }
 
     /// Where it is.
@@ -96,7 +99,11 @@ impl Ledger {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.writer.write(work).await
+        self.inner.place.check()?;
+        let done = self.inner.writer.write(work).await?;
+        // It may have been moved meanwhile: then this is not where the next start finds it.
+        self.inner.place.check()?;
+        Ok(done)
     }
 
     /// Reads the ledger, all of `work` from one moment of it.

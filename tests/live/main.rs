@@ -9,5 +9,6 @@ mod senders;
 mod servers;
 mod spine;
 mod stores;
+mod storage;
 mod support;
 mod tokens;

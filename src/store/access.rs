@@ -126,11 +126,9 @@ impl Access {
         }
         let mut fault = |key, sentence: &str, hint: &str| faults.push((key, sentence.to_owned(), hint.to_owned()));
         match place {
-            Some(Place::S3 { .. }) => {
-                if self.access_key_id.is_some() != self.secret_access_key.is_some() {
-                    let hint = "write both, or none of them to use the role of the machine";
-                    fault(address, "`access_key_id` and `secret_access_key` go together", hint);
-                }
+            Some(Place::S3 { .. }) if self.access_key_id.is_some() != self.secret_access_key.is_some() => {
+                let hint = "write both, or none of them to use the role of the machine";
+                fault(address, "`access_key_id` and `secret_access_key` go together", hint);
             }
             Some(Place::Azure { .. }) if self.account_key.is_some() && self.sas_token.is_some() => {
                 fault("sas_token", "`account_key` and `sas_token` are two ways in", "leave one of them away");

@@ -43,11 +43,26 @@ pub struct DestinationTable {
     /// True if an OutTicket ID that names an account may be used as the record's id here.
     #[serde(default)]
     pub accounts: bool,
+    /// What to do where the record is closed, merged or gone: reasons with choices of the connector, such as
+    /// `{ record_closed = "dead", record_not_found = "park" }`.
+    pub policy: Option<BTreeMap<String, String>>,
+    /// Look for the record of a session that names none: true, or the names of the connector's look-ups.
+    pub lookup: Option<Lookups>,
     /// The connector's own settings; for `storage`, how to get in: `endpoint`, `region`, `access_key_id`,
     /// `secret_access_key`, `session_token`, `service_account`, `account_key`, `sas_token`, `password`, `private_key`,
     /// `passphrase`, `host_key`.
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// Which look-ups of the connector are turned on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Lookups {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    Named(Vec<String>),
 }
 
 fn default_concurrency() -> u32 {
@@ -173,6 +188,14 @@ fn connector(
         faults.push(places.key_fault(&key("path"), "unknown_key", "`path` goes with `storage`").hint("leave it away"));
     }
     let mut settings: Map<String, Value> = table.settings.into_iter().collect();
+    if let Some(policy) = table.policy {
+        settings.insert("policy".into(), policy.into_iter().map(|(k, v)| (k, Value::from(v))).collect());
+    }
+    match table.lookup {
+        None => {}
+        Some(Lookups::All(on)) => drop(settings.insert("lookup".into(), on.into())),
+        Some(Lookups::Named(names)) => drop(settings.insert("lookup".into(), names.into())),
+    }
     if let Some(zone) = around.time_zone
         && connector.manifest.settings.contains_key("time_zone")
     {
@@ -208,7 +231,12 @@ fn connector(
 fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mut Diagnostics) -> Option<Way> {
     let places = around.places;
     let before = faults.len();
-    for (key, there) in [("transport", table.transport.is_some()), ("smtp", table.smtp.is_some())] {
+    for (key, there) in [
+        ("transport", table.transport.is_some()),
+        ("smtp", table.smtp.is_some()),
+        ("policy", table.policy.is_some()),
+        ("lookup", table.lookup.is_some()),
+    ] {
         if there {
             faults.push(
                 places

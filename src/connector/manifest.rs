@@ -43,6 +43,12 @@ pub struct Manifest {
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
+    /// What to do where the record is not as the steps need it: closed, merged, gone. The operator chooses.
+    #[serde(default)]
+    pub policy: Vec<Policy>,
+    /// How the record of a session is found that names none, in order, where the operator turns it on.
+    #[serde(default)]
+    pub lookup: Vec<Lookup>,
     /// A step of effect `read` that needs no session: `check --online` sends it to try address and credentials.
     #[serde(default)]
     pub check: Option<String>,
@@ -543,6 +549,15 @@ pub struct Step {
     /// For a read step: sent after the named step was, to see that it did what it said.
     #[serde(default)]
     pub verifies: Option<String>,
+    /// For a read step: sent before each of these is, so that its `expect` tells whether the record takes them.
+    #[serde(default)]
+    pub guards: Vec<String>,
+    /// Not one of the steps in order: sent where a policy names it as `first`.
+    #[serde(default)]
+    pub aside: bool,
+    /// Makes a new record. Only for a step `aside` of a choice that the operator has to write out.
+    #[serde(default)]
+    pub creates: bool,
     /// Inline template over `settings`: if it holds, `once` becomes `idempotent`.
     #[serde(default)]
     pub repeatable: Option<String>,
@@ -665,7 +680,7 @@ pub struct Expect {
     pub otherwise: Option<Otherwise>,
 }
 
-/// One assertion on a JSON body: one of `present`, `equals`, `some_match`, `none_match`.
+/// One assertion on a JSON body: one of `present`, `equals`, `begins`, `some_match`, `none_match`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
@@ -677,6 +692,9 @@ pub struct Assertion {
     /// Inline template: one selected value, as text, equals it.
     #[serde(default)]
     pub equals: Option<String>,
+    /// Inline template: one selected value, as text, begins with it. Nothing does if it comes out empty.
+    #[serde(default)]
+    pub begins: Option<String>,
     /// A regular expression that fits at least one selected text.
     #[serde(default)]
     pub some_match: Option<String>,
@@ -736,6 +754,69 @@ pub struct OnConflict {
     /// How often, before the delivery waits and is tried again.
     #[schemars(range(min = 1, max = 5))]
     pub max: u32,
+}
+
+/// What to do where the record is not as the steps need it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The reason of class `dead` that a reply row or a step's `expect` gave, such as `record_closed`.
+    pub when: Reason,
+    /// The choice that holds unless the operator names another one: `policy = { record_closed = "note_only" }`.
+    #[serde(default = "dead")]
+    pub default: String,
+    /// By name. Beside them there are always `dead` (a person decides) and `park` (wait for the record until the
+    /// deadline, and try again now and then).
+    #[serde(default)]
+    pub choices: BTreeMap<String, Choice>,
+}
+
+fn dead() -> String {
+    "dead".to_owned()
+}
+
+/// How a delivery goes on. Each choice is taken once in an attempt.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Choice {
+    /// A sentence for the operator.
+    pub doc: Option<String>,
+    /// Steps `aside` that are sent first; then it goes on with the step that was refused.
+    pub first: Vec<String>,
+    /// Steps that are not sent any more.
+    pub skip: Vec<String>,
+    /// Inline template: the record to go on with, in its turn among the deliveries of that one. It must fit
+    /// `record.pattern`.
+    pub record: Option<String>,
+}
+
+/// One way to find the record of a session that names none.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Its name: `lookup = ["phone"]` in a destination.
+    pub name: String,
+    /// A sentence for the operator.
+    pub doc: String,
+    /// The step of effect `read` that asks. Where its `when` does not hold, the next look-up's turn comes.
+    pub step: String,
+    /// JSONPath that selects one item for each candidate.
+    pub candidates: String,
+    /// JSONPath in the item: the record's id.
+    pub id: String,
+    /// JSONPaths in the item: what helps a person to choose, without personal data, such as the status.
+    #[serde(default)]
+    pub label: Vec<String>,
+    /// A candidate counts only if all of these hold in its item.
+    #[serde(default)]
+    pub only_if: Vec<Assertion>,
+    /// JSONPath: how many there are in all. More than the answer lists are several.
+    #[serde(default)]
+    pub total: Option<String>,
+    /// JSONPath: what selects anything but null, false, 0 and an empty text if there is another page. More
+    /// pages are several.
+    #[serde(default)]
+    pub more: Option<String>,
 }
 
 /// Another address than the destination's own.

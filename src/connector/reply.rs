@@ -233,6 +233,15 @@ pub(crate) fn judge(
     Ok(verdict)
 }
 
+/// The values that an answer gives which is no good one: what it lacks is null.
+pub(crate) fn captures_of_refusal(all: &[Capture], answer: &Answer<'_>) -> Map<String, Value> {
+    let each = all.iter().map(|capture| {
+        let found = captures(std::slice::from_ref(capture), answer).unwrap_or_default();
+        (capture.name.clone(), found.get(&capture.name).cloned().unwrap_or(Value::Null))
+    });
+    each.collect()
+}
+
 /// The values that later steps use. The error is a verdict: the answer lacks one that it must have.
 pub(crate) fn captures(captures: &[Capture], answer: &Answer<'_>) -> Result<Map<String, Value>, Verdict> {
     let mut all = Map::new();

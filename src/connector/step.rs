@@ -88,6 +88,8 @@ pub(crate) struct Step {
     pub(crate) marker_step: Option<usize>,
     pub(crate) found: Option<Found>,
     pub(crate) verifies: Option<usize>,
+    /// Sent only where a policy names it.
+    pub(crate) aside: bool,
     pub(crate) repeatable: Option<Inline>,
     pub(crate) required: bool,
     pub(crate) on_conflict: Option<(usize, u32)>,

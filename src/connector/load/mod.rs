@@ -4,6 +4,8 @@
 //! together with the templates, so that one run tells of everything.
 
 mod auth;
+mod lookups;
+mod policies;
 mod reading;
 mod replies;
 mod steps;
@@ -28,8 +30,19 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 9] =
-    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "accounts", "ca_file"];
+const RESERVED: [&str; 11] = [
+    "connector",
+    "transport",
+    "storage",
+    "path",
+    "smtp",
+    "values",
+    "concurrency",
+    "accounts",
+    "ca_file",
+    "policy",
+    "lookup",
+];
 
 impl Connector {
     /// Compiles a folder. `shared` holds the text templates and values that every connector can use.
@@ -71,6 +84,8 @@ impl Connector {
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
         let steps = loader.steps();
         let replies = loader.replies();
+        let policies = loader.policies();
+        let lookups = loader.lookups();
         let check = loader.check();
         let reading = loader.reading(&steps);
         let email = loader.email();
@@ -88,6 +103,8 @@ impl Connector {
                 headers,
                 auth,
                 replies,
+                policies,
+                lookups,
                 steps,
                 check,
                 reading,

@@ -88,7 +88,11 @@ impl Loader<'_> {
             let allow = self.whole_regex(&["step", i, "origin", "allow"], &o.allow);
             base_url.zip(allow).map(|(base_url, allow)| Origin { base_url, allow })
         });
-        let needs = self.needs(index, i, &self.texts(step));
+        let mut needs = self.needs(index, i, &self.texts(step));
+        needs.extend(self.guards_of(index));
+        needs.sort_unstable();
+        needs.dedup();
+        self.guards(index, i, step);
         let when_needs = self.needs(index, i, step.when.as_deref().unwrap_or(""));
         Some(Step {
             id: step.id.clone(),
@@ -106,6 +110,7 @@ impl Loader<'_> {
             marker_step,
             found: flat(found)?,
             verifies,
+            aside: step.aside,
             repeatable: flat(repeatable)?,
             required: step.required,
             on_conflict,
@@ -186,33 +191,77 @@ impl Loader<'_> {
         if let Some(name) = &expect.status_setting {
             self.setting_of_kind(&["step", i, "expect", "status_setting"], name, SettingKind::List);
         }
-        let mut json = Vec::new();
-        for (n, assertion) in expect.json.iter().enumerate() {
-            let n = n.to_string();
-            let at = |key| ["step", i, "expect", "json", n.as_str(), key];
-            let path = self.json_path(&at("path"), &assertion.path);
-            let test = match (assertion.present, &assertion.equals, &assertion.some_match, &assertion.none_match) {
-                (Some(wanted), None, None, None) => Some(Test::Present(wanted)),
-                (None, Some(text), None, None) => {
-                    self.inline(&at("equals"), text, Place::Text).map(|t| Test::Equals(Box::new(t)))
-                }
-                (None, None, Some(regex), None) => self.regex(&at("some_match"), regex).map(Test::SomeMatch),
-                (None, None, None, Some(regex)) => self.regex(&at("none_match"), regex).map(Test::NoneMatch),
-                _ => {
-                    let at = ["step", i, "expect", "json", n.as_str()];
-                    self.one_of(&at, "`present`, `equals`, `some_match` or `none_match`")
-                }
-            };
-            if let (Some(path), Some(test)) = (path, test) {
-                let shown = format!("`{}`", assertion.path);
-                let otherwise = assertion.otherwise.as_ref().map(judgement);
-                json.push(assertion::Assertion { shown, path, test, otherwise });
-            }
-        }
+        let json = self.assertions(&["step", i, "expect", "json"], &expect.json);
         let at = ["step", i, "expect", "fields"];
         let fields = expect.fields.as_ref().and_then(|fields| self.fields_stored(&at, fields));
         let otherwise = expect.otherwise.as_ref().map(judgement);
         Expected { status, status_setting: expect.status_setting.clone(), json, fields, otherwise }
+    }
+
+    pub(super) fn assertions(&mut self, at: At<'_>, list: &[manifest::Assertion]) -> Vec<assertion::Assertion> {
+        let mut all = Vec::new();
+        for (n, assertion) in list.iter().enumerate() {
+            let n = n.to_string();
+            let at = [at, &[n.as_str()]].concat();
+            let key = |key| [at.as_slice(), &[key]].concat();
+            let path = self.json_path(&key("path"), &assertion.path);
+            let tests = (&assertion.equals, &assertion.begins, &assertion.some_match, &assertion.none_match);
+            let test = match (assertion.present, tests) {
+                (Some(wanted), (None, None, None, None)) => Some(Test::Present(wanted)),
+                (None, (Some(text), None, None, None)) => {
+                    self.inline(&key("equals"), text, Place::Text).map(|t| Test::Equals(Box::new(t)))
+                }
+                (None, (None, Some(text), None, None)) => {
+                    self.inline(&key("begins"), text, Place::Text).map(|t| Test::Begins(Box::new(t)))
+                }
+                (None, (None, None, Some(regex), None)) => self.regex(&key("some_match"), regex).map(Test::SomeMatch),
+                (None, (None, None, None, Some(regex))) => self.regex(&key("none_match"), regex).map(Test::NoneMatch),
+                _ => self.one_of(&at, "`present`, `equals`, `begins`, `some_match` or `none_match`"),
+            };
+            if let (Some(path), Some(test)) = (path, test) {
+                let shown = format!("`{}`", assertion.path);
+                let otherwise = assertion.otherwise.as_ref().map(judgement);
+                all.push(assertion::Assertion { shown, path, test, otherwise });
+            }
+        }
+        all
+    }
+
+    /// The steps that are sent before this one, to see whether the record takes it.
+    fn guards_of(&self, index: usize) -> Vec<usize> {
+        let steps = &self.manifest.step;
+        let guards = |step: &manifest::Step| steps.get(index).is_some_and(|s| step.guards.contains(&s.id));
+        steps.iter().take(index).enumerate().filter(|(_, step)| guards(step)).map(|(i, _)| i).collect()
+    }
+
+    fn guards(&mut self, index: usize, i: &str, step: &manifest::Step) {
+        if !step.guards.is_empty() && step.effect != Effect::Read {
+            let hint = "leave `guards` away";
+            self.fault(
+                &["step", i, "guards"],
+                "wrong_effect",
+                "only a step with `effect = \"read\"` guards others",
+                hint,
+            );
+        }
+        let steps = &self.manifest.step;
+        for (n, id) in step.guards.iter().enumerate() {
+            let n = n.to_string();
+            let at = ["step", i, "guards", n.as_str()];
+            match steps.iter().position(|s| s.id == *id) {
+                Some(found) if found > index => {}
+                Some(_) => self.fault(
+                    &at,
+                    "later_step",
+                    format!("the step `{id}` comes before its guard"),
+                    "move the guard before it",
+                ),
+                None => {
+                    let known: Vec<&str> = steps.iter().skip(index + 1).map(|s| s.id.as_str()).collect();
+                    self.fault(&at, "unknown_step", format!("there is no step `{id}`"), suggest(id, known));
+                }
+            }
+        }
     }
 
     fn marker_step(&mut self, i: &str, step: &manifest::Step) -> Option<usize> {
@@ -299,7 +348,7 @@ impl Loader<'_> {
         all.extend(step.query.values().chain(step.headers.values()).map(String::as_str));
         all.extend(step.origin.iter().map(|o| o.base_url.as_str()));
         if let Some(expect) = &step.expect {
-            all.extend(expect.json.iter().filter_map(|a| a.equals.as_deref()));
+            all.extend(expect.json.iter().filter_map(|a| a.equals.as_deref().or(a.begins.as_deref())));
         }
         let mut files = Vec::new();
         match &step.body {

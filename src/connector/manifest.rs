@@ -485,6 +485,9 @@ pub struct After {
     /// A header with a time in seconds since 1970.
     #[serde(default)]
     pub epoch_header: Option<String>,
+    /// JSONPath of a number of seconds (or a date) in the body.
+    #[serde(default)]
+    pub json: Option<String>,
     /// Always so many seconds.
     #[serde(default)]
     pub seconds: Option<u32>,
@@ -570,6 +573,62 @@ pub struct Step {
     /// Another address than the destination's own, without credentials.
     #[serde(default)]
     pub origin: Option<Origin>,
+    /// For a read step: its answer comes in pages, which are asked for until what is looked for is found.
+    #[serde(default)]
+    pub page: Option<Page>,
+    /// Inline template of a list, such as `{{settings.tags}}`: the step is sent once for each item, which its templates
+    /// see as `item`. It captures nothing. With `marked`, the `marker_step` has the same `each`, so that it looks for
+    /// the item's own mark.
+    #[serde(default)]
+    pub each: Option<String>,
+    /// With `each`: items beyond so many are left out.
+    #[serde(default = "default_each_max")]
+    #[schemars(range(min = 1, max = 50))]
+    pub each_max: u32,
+    /// Filled in: which of the file's steps this is, and for which item of `each`.
+    #[serde(skip)]
+    pub place: (usize, usize),
+}
+
+fn default_each_max() -> u32 {
+    20
+}
+
+/// How the next page of an answer is asked for: by an address in the answer (one of `path`, `header`); by a value of
+/// it (with `param`); or by a number (`param` and `add`).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// JSONPath of the next page's address, or with `param` of a cursor.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Or a header with it.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// A regular expression; the first group, or all of the match.
+    #[serde(default)]
+    pub regex: Option<String>,
+    /// The parameter of the query that names a page.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// What is added to the number in `param` for each page: 1, or the size of a page.
+    #[serde(default)]
+    pub add: Option<u32>,
+    /// The number of the first page; 0 unless stated.
+    #[serde(default)]
+    pub first: u32,
+    /// JSONPath: there are more pages if it selects something that is not false and not an empty list. Needed with
+    /// `add`.
+    #[serde(default)]
+    pub more: Option<String>,
+    /// Pages at most; what is beyond counts as not there, so let the newest come first. 5 unless stated.
+    #[serde(default = "default_pages")]
+    #[schemars(range(min = 2, max = 50))]
+    pub max: u32,
+}
+
+fn default_pages() -> u32 {
+    5
 }
 
 fn yes() -> bool {
@@ -616,12 +675,14 @@ pub enum Body {
     },
 }
 
-/// A part of a multipart body: one of `text`, `template`, `file`.
+/// A part of a multipart body: one of `text`, `template`, `file`, `fields`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// The form field.
-    pub name: String,
+    /// The form field. With `fields`, what is to stand around each name, such as `custom_fields[*]`; `*` unless
+    /// stated.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Inline template.
     #[serde(default)]
     pub text: Option<String>,
@@ -631,6 +692,16 @@ pub struct Part {
     /// A file.
     #[serde(default)]
     pub file: Option<Artifact>,
+    /// Inline template of a map, such as `{{steps.upload.fields}}` or `{{field_map fields}}`: a part of text for
+    /// each of its members.
+    #[serde(default)]
+    pub fields: Option<String>,
+    /// The part's content type. Of a file `application/json` unless stated, of the rest none.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Inline template: the file name. A file has its own unless stated.
+    #[serde(default)]
+    pub file_name: Option<String>,
 }
 
 /// A file that comes with a session.
@@ -873,4 +944,18 @@ pub struct Limits {
     /// are left out, and the delivery says so.
     #[serde(default)]
     pub attachment_bytes: Option<u64>,
+    /// What becomes of a delivery with a larger one: `skip` (the file is left out) unless stated.
+    #[serde(default)]
+    pub above: Above,
+}
+
+/// What becomes of a file that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Above {
+    /// It is left out, and the delivery says so.
+    #[default]
+    Skip,
+    /// The delivery fails: `dead`, `too_large`.
+    Fail,
 }

@@ -16,6 +16,7 @@ pub mod http;
 mod load;
 pub mod lookup;
 pub mod manifest;
+mod page;
 pub mod plan;
 mod policy;
 pub mod reading;

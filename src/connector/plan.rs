@@ -13,7 +13,7 @@ use super::destination::{Destination, settings_only};
 use super::exchange;
 use super::http::{Exchange, Request, Response};
 use super::lookup::Candidate;
-use super::manifest::Effect;
+use super::manifest::{Above, Effect};
 use super::reply::{self, Answer};
 use super::request::{self, template_failed};
 use super::step::{self, Step};
@@ -124,6 +124,8 @@ struct Pending {
     step: usize,
     purpose: Purpose,
     prepared: Prepared,
+    /// Which page of the answer it asks for, from 1.
+    page: u32,
 }
 
 /// One delivery on its way.
@@ -380,7 +382,7 @@ impl<'a> Run<'a> {
         };
         let effect = step.effect(&request.method, self.context()).map_err(template_failed)?;
         let prepared = Prepared { step: step.id.clone(), effect, request, request_digest };
-        Ok(Some(Pending { step: index, purpose, prepared }))
+        Ok(Some(Pending { step: index, purpose, prepared, page: 1 }))
     }
 
     /// True if a request with placeholders is the very one to be sent: nothing was captured yet, and nothing
@@ -441,6 +443,21 @@ impl<'a> Run<'a> {
         let rows = &destination.connector.replies;
         let mut verdict = reply::judge(rows, pending.step, step, statuses, &answer, self.context(), now)
             .unwrap_or_else(template_failed);
+        if verdict.class == Class::Ok
+            && let Some(page) = step.page.as_ref().filter(|_| !self.has_what_it_looks_for(step, &answer))
+        {
+            match page.next(&pending.prepared.request, pending.page, &answer) {
+                Ok(None) => {}
+                Ok(Some(request)) => {
+                    self.exchanges.push(exchange::exchange(&pending.prepared, Some(response), &verdict));
+                    let prepared = Prepared { request, ..pending.prepared };
+                    self.pending = Some(Pending { prepared, page: pending.page + 1, ..pending });
+                    self.last = verdict;
+                    return &self.last;
+                }
+                Err(elsewhere) => verdict = elsewhere,
+            }
+        }
         let mut captured = Map::new();
         if matches!(verdict.class, Class::Ok | Class::Partial) {
             match reply::captures(&step.captures, &answer) {
@@ -479,15 +496,24 @@ impl<'a> Run<'a> {
         self.settle(pending, verdict, Map::new(), false)
     }
 
+    /// False if a further page may have what this one lacks.
+    fn has_what_it_looks_for(&self, step: &Step, answer: &Answer<'_>) -> bool {
+        match &step.found {
+            Some(_) => self.find_marker(step, answer).unwrap_or(true),
+            None => step.captures.iter().all(|capture| capture.value(answer).is_some_and(|v| !v.is_null())),
+        }
+    }
+
     fn find_marker(&self, step: &Step, answer: &Answer<'_>) -> Result<bool, crate::record::RenderFault> {
         let (Some(found), Some(body)) = (&step.found, answer.json()) else { return Ok(false) };
+        let Some(context) = step.context(self.context())? else { return Ok(false) };
         let mut texts = found.path.query(body).into_iter().map(assertion::text_of);
         if let Some(template) = &found.contains {
-            let wanted = template.text(self.context())?;
+            let wanted = template.text(&context)?;
             return Ok(!wanted.is_empty() && texts.any(|t| t.contains(&wanted)));
         }
         if let Some(template) = &found.equals {
-            let wanted = template.text(self.context())?;
+            let wanted = template.text(&context)?;
             return Ok(!wanted.is_empty() && texts.any(|t| t == wanted));
         }
         Ok(false)
@@ -669,6 +695,10 @@ fn gather(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
     let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
     let limit = connector.manifest.limits.attachment_bytes;
     let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
+    if !fits && connector.manifest.limits.above == Above::Fail {
+        let said = format!("the metadata ({} bytes) is larger than this CRM takes", inputs.document.len());
+        return Err(Verdict::new(Class::Dead, Reason::TooLarge, said));
+    }
     let warning = (!fits).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
@@ -711,3 +741,5 @@ mod policy;
 mod search;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words;

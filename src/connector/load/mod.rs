@@ -4,6 +4,7 @@
 //! together with the templates, so that one run tells of everything.
 
 mod auth;
+mod each;
 mod lookups;
 mod policies;
 mod reading;
@@ -52,7 +53,8 @@ impl Connector {
             let fault = Diagnostic::of_file(place, "missing_file", "a connector's folder needs a `connector.toml`");
             return Err(fault.hint("`mail2crm connector new NAME` makes a folder to start from").into());
         };
-        let Parsed { value: manifest, places } = settings::parse::<Manifest>(file)?;
+        let Parsed { value: mut manifest, places } = settings::parse::<Manifest>(file)?;
+        manifest.step = each::spread(manifest.step);
         let shape = shape_of(&manifest);
         let mut loader = Loader {
             manifest: &manifest,
@@ -136,7 +138,8 @@ fn shape_of(manifest: &Manifest) -> Shape {
     let captures: Vec<(&str, Vec<&str>)> =
         manifest.step.iter().map(|s| (s.id.as_str(), s.capture.keys().map(String::as_str).collect())).collect();
     let steps: Vec<(&str, &[&str])> = captures.iter().map(|(id, names)| (*id, names.as_slice())).collect();
-    Shape::for_session().with_settings(&settings).with_steps(&steps)
+    let shape = Shape::for_session().with_settings(&settings).with_steps(&steps);
+    if manifest.step.iter().any(|s| s.each.is_some()) { shape.with_item() } else { shape }
 }
 
 /// Collects faults while the parts of a manifest are compiled.

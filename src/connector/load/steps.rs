@@ -8,6 +8,7 @@ use regex::Regex;
 use super::{At, Loader};
 use crate::connector::assertion::{self, Expected, Judgement, Test};
 use crate::connector::manifest::{self, Effect, SettingKind};
+use crate::connector::page::{By, Page};
 use crate::connector::step::{Body, Capture, Found, Origin, Part, PartContent, Payload, Step};
 use crate::diagnostic::suggest;
 use crate::record::Place;
@@ -18,7 +19,14 @@ impl Loader<'_> {
         let mut seen = BTreeSet::new();
         let mut all = Vec::new();
         for (index, step) in manifest.step.iter().enumerate() {
-            let i = index.to_string();
+            let i = step.place.0.to_string();
+            if step.place.1 > 0 {
+                // What is wrong with it was told with the first item.
+                let told = std::mem::take(&mut self.faults);
+                all.extend(self.step(index, &i, step));
+                self.faults = told;
+                continue;
+            }
             let fits = step
                 .id
                 .bytes()
@@ -88,6 +96,8 @@ impl Loader<'_> {
             let allow = self.whole_regex(&["step", i, "origin", "allow"], &o.allow);
             base_url.zip(allow).map(|(base_url, allow)| Origin { base_url, allow })
         });
+        let page = step.page.as_ref().map(|p| self.page(i, step, p));
+        let each = step.each.as_ref().map(|_| self.each(i, index, step));
         let mut needs = self.needs(index, i, &self.texts(step));
         needs.extend(self.guards_of(index));
         needs.sort_unstable();
@@ -115,6 +125,8 @@ impl Loader<'_> {
             required: step.required,
             on_conflict,
             origin: flat(origin)?,
+            page: flat(page)?,
+            each: flat(each)?,
         })
     }
 
@@ -136,20 +148,50 @@ impl Loader<'_> {
                 for (n, part) in parts.iter().enumerate() {
                     let n = n.to_string();
                     let at = |key| ["step", i, "body", "parts", n.as_str(), key];
-                    let content = match (&part.text, &part.template, part.file) {
-                        (Some(text), None, None) => {
+                    let content = match (&part.text, &part.template, part.file, &part.fields) {
+                        (Some(text), None, None, None) => {
                             PartContent::Inline(Box::new(self.inline(&at("text"), text, Place::Text)?))
                         }
-                        (None, Some(name), None) if name.ends_with(".json") => {
+                        (None, Some(name), None, None) if name.ends_with(".json") => {
                             PartContent::Json(self.template_file(&at("template"), name, ".json")?)
                         }
-                        (None, Some(name), None) => {
+                        (None, Some(name), None, None) => {
                             PartContent::Text(self.template_file(&at("template"), name, ".hbs")?)
                         }
-                        (None, None, Some(file)) => PartContent::File(file),
-                        _ => return self.one_of(&["step", i, "body", "parts", &n], "`text`, `template` or `file`"),
+                        (None, None, Some(file), None) => PartContent::File(file),
+                        (None, None, None, Some(map)) => {
+                            PartContent::Members(Box::new(self.inline(&at("fields"), map, Place::Leaf)?))
+                        }
+                        _ => {
+                            let at = ["step", i, "body", "parts", &n];
+                            return self.one_of(&at, "`text`, `template`, `file` or `fields`");
+                        }
                     };
-                    all.push(Part { name: part.name.clone(), content });
+                    let name = match (&part.name, &content) {
+                        (Some(name), PartContent::Members(_)) if !name.contains('*') => {
+                            let hint = "write it as `custom_fields[*]`, or leave it away";
+                            let message = "the `name` of `fields` has no `*` for the names";
+                            self.fault(&at("name"), "wrong_value", message, hint);
+                            return None;
+                        }
+                        (Some(name), _) => name.clone(),
+                        (None, PartContent::Members(_)) => "*".to_owned(),
+                        (None, _) => {
+                            let at = ["step", i, "body", "parts", n.as_str()];
+                            self.fault(
+                                &at,
+                                "missing_key",
+                                "a part needs a `name`",
+                                "add `name = \"…\"`, the form field",
+                            );
+                            return None;
+                        }
+                    };
+                    let file_name = match &part.file_name {
+                        None => None,
+                        Some(text) => Some(self.inline(&at("file_name"), text, Place::Text)?),
+                    };
+                    all.push(Part { name, content, content_type: part.content_type.clone(), file_name });
                 }
                 Body::Multipart { parts: all }
             }
@@ -291,7 +333,37 @@ impl Loader<'_> {
                 "it needs `effect = \"read\"` and `found`",
             );
         }
-        Some(index)
+        Some(self.look_up_of_item(i, step, index))
+    }
+
+    fn page(&mut self, i: &str, step: &manifest::Step, page: &manifest::Page) -> Option<Page> {
+        let at = ["step", i, "page"];
+        if step.effect != Effect::Read || step.origin.is_some() {
+            let hint = "leave `page` away: it is for steps with `effect = \"read\"`, without an `origin`";
+            self.fault(&at, "wrong_effect", "this step's answer has no further pages", hint);
+        }
+        let path = page.path.as_ref().map(|p| self.json_path(&["step", i, "page", "path"], p));
+        let regex = page.regex.as_ref().map(|r| self.regex(&["step", i, "page", "regex"], r));
+        let more = page.more.as_ref().map(|m| self.json_path(&["step", i, "page", "more"], m));
+        let given = page.path.is_some() || page.header.is_some();
+        if page.path.is_some() && page.header.is_some() {
+            return self.one_of(&at, "`path` or `header`");
+        }
+        let header = page.header.as_ref().map(|h| h.to_lowercase());
+        let capture = Capture { name: "page".into(), path: flat(path)?, header, regex: flat(regex)?, optional: true };
+        let by = match (given, &page.param, page.add) {
+            (true, None, None) => By::Address(capture),
+            (true, Some(param), None) => By::Value(capture, param.clone()),
+            (false, Some(param), Some(add)) if add > 0 && page.more.is_some() => {
+                By::Count { param: param.clone(), first: page.first.into(), add: add.into() }
+            }
+            _ => {
+                let hint = "write `path` or `header` with the next page's address; the same with `param` for a cursor; or `param`, `add` and `more` for numbers";
+                self.fault(&at, "bad_page", "this does not say how the next page is asked for", hint);
+                return None;
+            }
+        };
+        Some(Page { by, more: flat(more)?, most: page.max })
     }
 
     fn found(&mut self, i: &str, found: &manifest::Found) -> Option<Found> {
@@ -322,7 +394,7 @@ impl Loader<'_> {
     }
 
     /// Steps whose captures a text uses. That a name exists is checked with the templates.
-    fn needs(&mut self, index: usize, i: &str, text: &str) -> Vec<usize> {
+    pub(super) fn needs(&mut self, index: usize, i: &str, text: &str) -> Vec<usize> {
         static USE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\bsteps\.([A-Za-z0-9_]+)").ok());
         let mut needs = BTreeSet::new();
         for found in USE.iter().flat_map(|u| u.captures_iter(text)) {
@@ -345,6 +417,7 @@ impl Loader<'_> {
     /// All template text that makes a step's request and tests its answer.
     fn texts(&self, step: &manifest::Step) -> String {
         let mut all = vec![step.method.as_str(), step.path.as_str()];
+        all.extend(step.found.iter().flat_map(|f| f.contains.iter().chain(&f.equals)).map(String::as_str));
         all.extend(step.query.values().chain(step.headers.values()).map(String::as_str));
         all.extend(step.origin.iter().map(|o| o.base_url.as_str()));
         if let Some(expect) = &step.expect {
@@ -356,7 +429,8 @@ impl Loader<'_> {
                 files.extend(template.as_deref());
             }
             Some(manifest::Body::Multipart { parts }) => {
-                all.extend(parts.iter().filter_map(|p| p.text.as_deref()));
+                let inline = parts.iter().flat_map(|p| [&p.text, &p.fields, &p.file_name]);
+                all.extend(inline.filter_map(|text| text.as_deref()));
                 files.extend(parts.iter().filter_map(|p| p.template.as_deref()));
             }
             _ => {}

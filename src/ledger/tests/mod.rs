@@ -7,6 +7,7 @@ mod delivering;
 mod guarding;
 mod history;
 mod leading;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,6 +178,7 @@ fn finished(claimed: &Claimed, next: Next, reason: Reason) -> Finished {
         reason,
         uncertain: false,
         applied: Vec::new(),
+        progress: Some(Progress::default()),
         attempt,
     }
 }

@@ -1,15 +1,21 @@
 //! Object stores and an SFTP server that nobody here wrote: moto (S3, which checks signatures), fake-gcs-server,
 //! Azurite (which checks them too) and OpenSSH. What the store module promises of each, with hostile names, more
-//! objects than a page holds, and writers that meet.
+//! objects than a page holds, and writers that meet. Then the program between two such places, over a bad line.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use mail2crm::outcome::{Class, Reason};
 use mail2crm::store::{Access, Depth, Object, Place, Store, Stored};
+use rusqlite::Connection;
 
+use crate::mails::Made;
+use crate::support::flaky::Flaky;
+use crate::support::program::Site;
 use crate::support::servers::Servers;
+use crate::support::until;
 
 /// A place at one of the servers, by the keys that an operator would write.
 pub(crate) struct Spot {
@@ -210,4 +216,115 @@ async fn what_lets_nobody_in_pauses_and_says_why() {
             assert!(verdict.detail.contains(part), "{at}: {}", verdict.detail);
         }
     }
+}
+
+/// A session's document, as the platform writes it.
+fn document(id: u64, version: u32) -> (Made, String) {
+    let made = Made { ticket: 1, id, voice: id % 3 != 0, shape: 0, twice: false };
+    let text = made.document(version).to_string();
+    (made, text)
+}
+
+/// A name as platforms build it: dated, flat, numbered copies, and with placeholders that were not resolved.
+fn name(id: u64) -> String {
+    match id % 7 {
+        0 => format!("metadata-{id}.json"),
+        1 => format!("metadata-{id}.txt"),
+        2 => format!("{{{{session_start_time}}}}/metadata Jürgen-{id}.json"),
+        _ => format!("metadata/2026/02/{:02}/call-{id}.json", id % 28 + 1),
+    }
+}
+
+/// What the ledger has: messages, and deliveries that are delivered.
+fn counted(site: &Site) -> (u64, u64) {
+    let Ok(ledger) = Connection::open(site.path().join("mail2crm.db")) else { return (0, 0) };
+    let count = |sql: &str| ledger.query_row(sql, [], |row| row.get::<_, i64>(0)).map_or(0, i64::cast_unsigned);
+    (count("SELECT count(*) FROM messages"), count("SELECT count(*) FROM deliveries WHERE state = 'delivered'"))
+}
+
+#[tokio::test]
+async fn documents_go_from_place_to_place_over_a_bad_line_and_through_a_kill() {
+    const COUNT: u64 = 1_100;
+    let servers = Servers::up(&SERVERS);
+    let folder = folder(&servers, "through");
+    for (spot, port) in spots(&servers, &folder).into_iter().zip(["S3_URL", "GCS_URL", "AZURE_URL", "SFTP_PORT"]) {
+        let direct = store(&spot);
+        let at = direct.shown().to_owned();
+        let port: u16 =
+            servers.get(port).rsplit(':').next().and_then(|p| p.split('/').next()?.parse().ok()).expect("a port");
+        let speaks_http = !spot.url.starts_with("sftp");
+        let line = Flaky::to(port, speaks_http).await;
+        let over = |text: &str| text.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{}", line.port));
+        let (url, keys) = (over(&spot.url), over(&spot.keys));
+
+        let put = async |id: u64, version: u32| {
+            let name = format!("in/{}", name(id));
+            assert_eq!(direct.write(&name, document(id, version).1.into()).await, Ok(Stored::Written), "{at}");
+        };
+        let writes = stream::iter(0..COUNT).map(|id| put(10_000 + id, 1));
+        writes.buffer_unordered(16).collect::<Vec<()>>().await;
+        // For SFTP the folder has to be there.
+        direct.write("out/README.txt", Bytes::from_static(b"documents")).await.expect(&at);
+        let site = Site::new(&format!(
+            "[source.in]\nkind = \"bucket\"\nurl = \"{url}/in\"\nstart = \"all\"\npoll_seconds = 1\ntrust = \"anyone\"\n{keys}\n\
+             [destination.out]\nstorage = \"{url}/out\"\npath = \"{{{{channel}}}}/{{{{key}}}}.json\"\n{keys}\n"
+        ));
+        let limit = Duration::from_secs(180);
+        let mut running = site.start(&["run"]);
+        running.says("mail2crm is running", Duration::from_secs(30)).await;
+        until("some are taken in", limit, async || (counted(&site).0 > 150).then_some(())).await;
+        running.kill();
+        assert!(counted(&site).0 < COUNT, "{at}: all was over before the kill");
+
+        // Meanwhile: new versions under old names, and new names that are before the others.
+        for id in (0..COUNT).step_by(50) {
+            put(10_000 + id, 2).await;
+        }
+        for id in 0..20 {
+            put(9_000 + id, 1).await;
+        }
+        let overwritten = COUNT.div_ceil(50);
+        let running = site.start(&["run"]);
+        until(&format!("{at}: all is delivered"), limit, async || {
+            let last = ledger_versions(&site);
+            (last == COUNT + 20 && counted(&site).1 >= COUNT + 20 && open(&site) == 0).then_some(())
+        })
+        .await;
+        // What is read again would come in the next looks.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (status, stderr) = running.terminate(Duration::from_secs(30)).await;
+        assert!(status.success(), "{at}: {stderr}");
+
+        // Those that were overwritten before they were read have one version, the others two.
+        let messages = counted(&site).0;
+        assert!((COUNT + 20..=COUNT + 20 + overwritten).contains(&messages), "{at}: {messages} messages");
+        let (objects, _) = all(&direct, "out/").await;
+        let stored: BTreeSet<String> = objects.into_iter().map(|object| object.name).collect();
+        assert_eq!(stored.len() as u64, COUNT + 20 + 1, "{at}");
+        for id in [10_000, 10_050, 10_051, 9_003] {
+            let (made, text) = document(id, if id % 50 == 0 { 2 } else { 1 });
+            let channel = if made.voice { "voice" } else { "chat" };
+            let object = look(&direct, &format!("out/{channel}/{channel}-{id}.json")).await;
+            let content = direct.read(&object).await.expect(&at).expect("the content");
+            let read = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).expect("JSON");
+            assert_eq!(read(&content), read(text.as_bytes()), "{at}");
+        }
+        let audit = site.run(&["audit"]);
+        assert!(audit.status.success(), "{at}: {}", String::from_utf8_lossy(&[audit.stdout, audit.stderr].concat()));
+        println!("{at}: {messages} messages, {} faults of the line", line.faults());
+        assert!(line.faults() > 3, "{at}: {}", line.faults());
+    }
+}
+
+/// Sessions in the ledger.
+fn ledger_versions(site: &Site) -> u64 {
+    let Ok(ledger) = Connection::open(site.path().join("mail2crm.db")) else { return 0 };
+    ledger.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).map_or(0, i64::cast_unsigned)
+}
+
+/// Deliveries that are still to be made.
+fn open(site: &Site) -> u64 {
+    let Ok(ledger) = Connection::open(site.path().join("mail2crm.db")) else { return 1 };
+    let sql = "SELECT count(*) FROM deliveries WHERE state NOT IN ('delivered', 'superseded')";
+    ledger.query_row(sql, [], |row| row.get::<_, i64>(0)).map_or(1, i64::cast_unsigned)
 }

@@ -53,8 +53,10 @@ async fn line(
     if turn == 2 {
         faults.fetch_add(1, Ordering::Relaxed);
         if speaks_http {
-            client.read(&mut [0; 4096]).await?;
-            client.write_all(SLOW_DOWN).await?;
+            // Of the request its beginning is enough.
+            if client.read(&mut [0; 4096]).await? > 0 {
+                client.write_all(SLOW_DOWN).await?;
+            }
         }
         return Ok(());
     }

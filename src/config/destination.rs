@@ -18,7 +18,9 @@ use crate::diagnostic::{Diagnostics, suggest};
 use crate::dispatch::{Fallback, Shown};
 use crate::record::{Inline, Place, Shape};
 use crate::sender::smtp::SmtpSettings;
+use crate::sender::storage::{FolderSettings, StorageSettings};
 use crate::settings::Places;
+use crate::store::{Access, Place as StorePlace};
 
 /// What every destination can say; the rest are the settings of its connector (`mail2crm connector list`).
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -29,11 +31,12 @@ pub struct DestinationTable {
     pub transport: Option<Transport>,
     /// For `email`: the mail server that takes what we send.
     pub smtp: Option<SmtpSettings>,
-    /// Instead of a connector: the folder that metadata documents are stored in.
+    /// Instead of a connector: the place that metadata documents are stored in. A folder, `gs://BUCKET/PREFIX`,
+    /// `s3://BUCKET/PREFIX`, `az://ACCOUNT/CONTAINER/PREFIX` or `sftp://USER@HOST/PATH`.
     pub storage: Option<String>,
     /// For `storage`: the path of each document, an inline template such as `{{date ends_at '%Y/%m/%d'}}/{{key}}.json`.
     pub path: Option<String>,
-    /// A PEM file of authorities to trust besides the system's (REST).
+    /// A PEM file of authorities to trust besides the system's (REST, object storage).
     pub ca_file: Option<PathBuf>,
     /// How many deliveries to it may be under way at once. The connector's own number if not set, or 8.
     #[schemars(range(min = 1, max = 256))]
@@ -53,7 +56,9 @@ pub struct DestinationTable {
     pub policy: Option<BTreeMap<String, String>>,
     /// Look for the record of a session that names none: true, or the names of the connector's look-ups.
     pub lookup: Option<Lookups>,
-    /// The connector's own settings.
+    /// The connector's own settings; for `storage`, how to get in: `endpoint`, `region`, `access_key_id`,
+    /// `secret_access_key`, `session_token`, `service_account`, `account_key`, `sas_token`, `password`, `private_key`,
+    /// `passphrase`, `host_key`.
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
 }
@@ -125,8 +130,8 @@ pub enum Way {
     },
     /// A file.
     Storage {
-        /// The folder.
-        folder: PathBuf,
+        /// The place.
+        to: StorageSettings,
         /// The path below it.
         path: Arc<Inline>,
     },
@@ -146,7 +151,7 @@ impl Way {
         match self {
             Self::Rest { to, .. } => Shown::Rest(to),
             Self::Email { to, .. } => Shown::Email(to),
-            Self::Storage { folder, path } => Shown::Storage(folder, path),
+            Self::Storage { to, path } => Shown::Storage(to.shown(), path),
         }
     }
 }
@@ -187,7 +192,9 @@ pub(super) fn check(
                 "missing_key",
                 format!("`destination.{name}` lacks the key `connector` (or `storage`)"),
             );
-            faults.push(fault.hint("`mail2crm connector list` shows the connectors; `storage` names a folder"));
+            faults.push(
+                fault.hint("`mail2crm connector list` shows the connectors; `storage` names a folder or a bucket"),
+            );
             None
         }
     }?;
@@ -289,19 +296,9 @@ fn connector(
 fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mut Diagnostics) -> Option<Way> {
     let places = around.places;
     let before = faults.len();
-    for key in table.settings.keys() {
-        let known = ["storage", "path", "concurrency", "rate"];
-        let fault = places.key_fault(
-            &["destination", name, key],
-            "unknown_key",
-            format!("unknown key `{key}` in `destination.{name}`"),
-        );
-        faults.push(fault.hint(suggest(key, known)));
-    }
     for (key, there) in [
         ("transport", table.transport.is_some()),
         ("smtp", table.smtp.is_some()),
-        ("ca_file", table.ca_file.is_some()),
         ("policy", table.policy.is_some()),
         ("lookup", table.lookup.is_some()),
     ] {
@@ -313,12 +310,31 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
             );
         }
     }
-    let folder = table.storage.unwrap_or_default();
-    if folder.contains("://") || folder.is_empty() {
-        let fault =
-            places.fault(&["destination", name, "storage"], "not_supported", format!("`{folder}` is no folder"));
-        faults.push(fault.hint("this version stores in folders: write a path such as `/srv/sessions`"));
-    }
+    let address = table.storage.unwrap_or_default();
+    let to = match StorePlace::parse(&address) {
+        _ if address.is_empty() => {
+            Err(("`storage` is empty".to_owned(), "write the path of a folder, or `gs://…`".to_owned()))
+        }
+        Ok(place) => Ok(place),
+        Err(wrong) => Err(wrong),
+    };
+    let mut access = access(name, &table.settings, places, faults);
+    access.ca_file = table.ca_file.map(|file| below(around.base, &file));
+    let to = match to {
+        Err((sentence, hint)) => {
+            faults.push(places.fault(&["destination", name, "storage"], "bad_value", sentence).hint(hint));
+            None
+        }
+        Ok(place) => {
+            for (key, sentence, hint) in access.validate(place.as_ref(), "storage") {
+                faults.push(places.fault(&["destination", name, key], "bad_value", sentence).hint(hint));
+            }
+            Some(match place {
+                Some(place) => StorageSettings::Store { place, access: Box::new(access) },
+                None => StorageSettings::Folder(FolderSettings { path: below(around.base, Path::new(&address)) }),
+            })
+        }
+    };
     let Some(text) = table.path else {
         let fault =
             places.fault(&["destination", name], "missing_key", format!("`destination.{name}` lacks the key `path`"));
@@ -343,8 +359,26 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
             fault.hint("have `{{key}}` in it, such as `{{key}}.json`: calls and chats count their ids separately"),
         );
     }
-    (faults.len() == before)
-        .then(|| Way::Storage { folder: below(around.base, Path::new(&folder)), path: Arc::new(path) })
+    to.filter(|_| faults.len() == before).map(|to| Way::Storage { to, path: Arc::new(path) })
+}
+
+/// The keys that say how to get into a place, one by one so that each fault has its own place.
+fn access(name: &str, settings: &BTreeMap<String, Value>, places: &Places, faults: &mut Diagnostics) -> Access {
+    let mut good = Map::new();
+    for (key, value) in settings {
+        let at = ["destination", name, key];
+        if !Access::keys().any(|known| known == key) {
+            let known = ["storage", "path", "concurrency", "rate"].into_iter().chain(Access::keys()).collect::<Vec<_>>();
+            let sentence = format!("unknown key `{key}` in `destination.{name}`");
+            faults.push(places.key_fault(&at, "unknown_key", sentence).hint(suggest(key, known)));
+        } else if let Err(error) = serde_json::from_value::<Access>(Value::from_iter([(key.clone(), value.clone())])) {
+            let hint = "a secret is written as `{ env = \"…\" }`, `{ file = \"…\" }` or `{ command = \"…\" }`";
+            faults.push(places.fault(&at, "wrong_type", format!("`{key}` can't be this: {error}")).hint(hint));
+        } else {
+            good.insert(key.clone(), value.clone());
+        }
+    }
+    serde_json::from_value(Value::Object(good)).unwrap_or_default()
 }
 
 /// Checks that each fallback is another destination that can change the record, and that none leads back.
@@ -379,5 +413,52 @@ pub(super) fn check_fallbacks(
         };
         let at = ["destination", destination.name.as_str(), "fallback", "to"];
         faults.push(places.fault(&at, code, message).hint(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::catalogue::Catalogue;
+    use crate::config::{Config, Way, compose};
+    use crate::diagnostic::{Diagnostics, SourceFile};
+    use crate::sender::storage::StorageSettings;
+
+    fn with(keys: &str) -> Result<Config, Diagnostics> {
+        let text = format!("[destination.a]\npath = \"{{{{key}}}}.json\"\n{keys}\n");
+        compose(&SourceFile::new("a.toml", text), "/etc".as_ref(), &Catalogue::read(None).unwrap())
+    }
+
+    #[test]
+    fn storage_is_a_folder_or_a_place_with_its_keys() {
+        let shown = |keys: &str| {
+            let config = with(keys).map_err(|faults| faults.render()).unwrap();
+            let Way::Storage { to, .. } = &config.destinations[0].way else { panic!("no storage") };
+            (to.shown().display().to_string(), matches!(to, StorageSettings::Folder(_)))
+        };
+        assert_eq!(shown("storage = \"archive\""), ("/etc/archive".to_owned(), true));
+        assert_eq!(
+            shown("storage = \"gs://b/m\"\nservice_account = { env = \"KEY\" }"),
+            ("gs://b/m/".to_owned(), false)
+        );
+        let keys = "storage = \"s3://b\"\nregion = \"eu-north-1\"\naccess_key_id = \"k\"\nsecret_access_key = { file = \"s\" }";
+        assert_eq!(shown(keys), ("s3://b/".to_owned(), false));
+    }
+
+    #[test]
+    fn each_fault_of_a_storage_has_its_place() {
+        for (keys, code, line, part) in [
+            ("storage = \"ftp://h/x\"", "bad_value", 3, "ftp://h/x"),
+            ("storage = \"\"", "bad_value", 3, "empty"),
+            ("storage = \"x\"\nregion = \"eu\"", "bad_value", 4, "a folder"),
+            ("storage = \"gs://b\"\nservice_acount = \"x\"", "unknown_key", 4, "service_acount"),
+            ("storage = \"gs://b\"\nservice_account = 7", "wrong_type", 4, "service_account"),
+            ("storage = \"s3://b\"\naccess_key_id = \"k\"", "bad_value", 3, "go together"),
+            ("storage = \"sftp://u@h/x\"\npassword = { env = \"P\" }", "bad_value", 3, "which key the server has"),
+        ] {
+            let faults = with(keys).unwrap_err();
+            let [fault] = faults.sorted()[..] else { panic!("{keys}: {}", faults.render()) };
+            assert_eq!((fault.code, fault.line), (code, line), "{keys}: {}", faults.render());
+            assert!(fault.message.contains(part) && fault.hint.is_some(), "{keys}: {}", faults.render());
+        }
     }
 }

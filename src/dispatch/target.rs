@@ -1,7 +1,7 @@
 //! One destination with what reaches it: takes one delivery through its connector and sender, or its
 //! document into a file, and says what became of it. `preview` shows the same without sending.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,8 +22,9 @@ use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
 use crate::sender::http::HttpSender;
 use crate::sender::smtp::SmtpSender;
-use crate::sender::storage::{FolderSender, Stored};
+use crate::sender::storage::StorageSender;
 use crate::session::Session;
+use crate::store::Stored;
 
 /// The name of the one step of a storage destination, for the ledger.
 pub(super) const STORE: &str = "store";
@@ -77,10 +78,10 @@ pub enum Way {
     },
     /// A file.
     Storage {
-        /// The path below the folder.
+        /// The path below the place.
         path: Arc<Inline>,
         /// What writes it.
-        folder: FolderSender,
+        storage: StorageSender,
     },
 }
 
@@ -177,7 +178,7 @@ impl Target {
             Way::Email { to, smtp, key, reads } => {
                 mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at, (lane, clock)).await
             }
-            Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
+            Way::Storage { path, storage } => store(&self.name, path, storage, inputs).await,
         }
     }
 
@@ -206,7 +207,7 @@ impl Target {
                 }
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
-            Way::Storage { folder, .. } => folder.check().await.map(str::to_owned),
+            Way::Storage { storage, .. } => storage.check().await,
         }
     }
 }
@@ -330,14 +331,14 @@ fn file(name: &str, path: &Inline, inputs: &Inputs<'_>) -> Result<(PathBuf, Stri
     Ok((PathBuf::from(text), inputs.document.to_owned()))
 }
 
-async fn store(name: &str, path: &Inline, folder: &FolderSender, inputs: Inputs<'_>) -> Done {
+async fn store(name: &str, path: &Inline, storage: &StorageSender, inputs: Inputs<'_>) -> Done {
     let (relative, document) = match file(name, path, &inputs) {
         Ok(file) => file,
         Err(verdict) => return Done::of(verdict),
     };
     let shown = relative.display().to_string();
     let bytes = document.len();
-    let stored = folder.write(&relative, document.into()).await;
+    let stored = storage.write(&relative, document.into()).await;
     let verdict = match stored {
         Ok(Stored::Written) => Verdict::ok(),
         Ok(Stored::Same) => Verdict::new(Class::Ok, Reason::Unchanged, ""),
@@ -380,6 +381,6 @@ pub enum Shown<'a> {
     Rest(&'a Destination),
     /// A mail.
     Email(&'a Destination),
-    /// A file below a folder.
-    Storage(&'a Path, &'a Inline),
+    /// A file below a place.
+    Storage(PathBuf, &'a Inline),
 }

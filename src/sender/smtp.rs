@@ -27,10 +27,11 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{is_loopback, seconds};
+use super::seconds;
 use crate::outcome::{Class, Reason, Verdict, of_smtp_code};
 use crate::secret::Secret;
 use crate::tls;
+use crate::transport::is_loopback;
 
 /// Connections to one server at a time, busy or idle.
 const CONNECTIONS: usize = 4;

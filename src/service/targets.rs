@@ -12,7 +12,7 @@ use crate::dispatch::{self, Target};
 use crate::message::mark::InstanceKey;
 use crate::sender::http::{HttpSender, HttpSettings};
 use crate::sender::smtp::SmtpSender;
-use crate::sender::storage::{FolderSender, FolderSettings};
+use crate::sender::storage::{FolderSettings, StorageSender, StorageSettings};
 use crate::source::Recipe as _;
 
 /// Destinations by their names.
@@ -22,11 +22,11 @@ pub type Targets = BTreeMap<String, Arc<Target>>;
 pub(super) fn make_folders(config: &Config) -> Result<(), Diagnostics> {
     let mut faults = Diagnostics::new();
     for destination in &config.destinations {
-        if let Way::Storage { folder, .. } = &destination.way
-            && let Err(error) = std::fs::create_dir_all(folder)
+        if let Way::Storage { to: StorageSettings::Folder(FolderSettings { path }), .. } = &destination.way
+            && let Err(error) = std::fs::create_dir_all(path)
         {
             let place = format!("{}: destination.{}", config.shown, destination.name);
-            let sentence = format!("can't make the folder `{}`: {error}", folder.display());
+            let sentence = format!("can't make the folder `{}`: {error}", path.display());
             faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint("`storage` names it"));
         }
     }
@@ -68,9 +68,19 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                     }
                 }
             }
-            Way::Storage { folder, path } => {
-                let folder = FolderSender::new(FolderSettings { path: folder.clone() });
-                dispatch::Way::Storage { path: path.clone(), folder }
+            Way::Storage { to, path } => {
+                if let StorageSettings::Store { access, .. } = to {
+                    for sentence in access.secrets().into_iter().filter_map(|secret| secret.reveal().err()) {
+                        fault(sentence, "set it for the user that runs mail2crm");
+                    }
+                }
+                match StorageSender::new(to.clone()) {
+                    Ok(storage) => dispatch::Way::Storage { path: path.clone(), storage },
+                    Err(sentence) => {
+                        fault(sentence, "see `storage` of this destination");
+                        continue;
+                    }
+                }
             }
         };
         let (concurrency, rates) = (destination.concurrency, destination.rates.clone());

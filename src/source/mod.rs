@@ -6,6 +6,7 @@
 //! is answered *try again* stays where it is and comes again. After-actions (flag, move, delete) come after
 //! the answer and are best effort: a source never relies on them to know what it has read.
 
+pub mod bucket;
 mod changes;
 pub mod directory;
 pub mod files;
@@ -149,6 +150,8 @@ kinds! {
     Directory(directory::Settings),
     /// An mbox spool file.
     Mbox(mbox::Settings),
+    /// A bucket of object storage, or a folder on an SFTP server.
+    Bucket(bucket::Settings),
 }
 
 /// RFC 5321 sender and recipients, and how the message arrived; never copied from its headers.

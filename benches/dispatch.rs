@@ -140,6 +140,7 @@ async fn accept(ledger: &Ledger, numbers: std::ops::Range<usize>) {
         source: "bench".to_owned(),
         input: n.to_string(),
         sender: None,
+        note_only: false,
         message_id: None,
         raw_digest: format!("{n:064x}"),
         raw: "raw".into(),

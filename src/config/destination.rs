@@ -368,7 +368,8 @@ fn access(name: &str, settings: &BTreeMap<String, Value>, places: &Places, fault
     for (key, value) in settings {
         let at = ["destination", name, key];
         if !Access::keys().any(|known| known == key) {
-            let known = ["storage", "path", "concurrency", "rate"].into_iter().chain(Access::keys()).collect::<Vec<_>>();
+            let known =
+                ["storage", "path", "concurrency", "rate"].into_iter().chain(Access::keys()).collect::<Vec<_>>();
             let sentence = format!("unknown key `{key}` in `destination.{name}`");
             faults.push(places.key_fault(&at, "unknown_key", sentence).hint(suggest(key, known)));
         } else if let Err(error) = serde_json::from_value::<Access>(Value::from_iter([(key.clone(), value.clone())])) {

@@ -173,7 +173,11 @@ impl Target {
                 let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
                 let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
                 let done = drive(run, ledger, claimed, clock, &carrier).await;
-                Done { looks_up: !claimed.note_only && to.looks_up(), over_rate: carrier.over_rate.into_inner(), ..done }
+                Done {
+                    looks_up: !claimed.note_only && to.looks_up(),
+                    over_rate: carrier.over_rate.into_inner(),
+                    ..done
+                }
             }
             Way::Email { to, smtp, key, reads } => {
                 mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at, (lane, clock)).await

@@ -61,7 +61,18 @@ fn run<'a>(
     let (document, digest, record) = ("{\"id\":7}", "d1", Some("1001"));
     Run::new(
         destination,
-        Inputs { owner: None, session, document, version: 1, digest, record, uncertain, note_only: false, applied, marked: &[] },
+        Inputs {
+            owner: None,
+            session,
+            document,
+            version: 1,
+            digest,
+            record,
+            uncertain,
+            note_only: false,
+            applied,
+            marked: &[],
+        },
     )
 }
 

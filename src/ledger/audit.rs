@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::Sql;
 use super::{DeliveryState, Fault, MessageState};
 
 /// Places named per rule; more are counted.
@@ -54,7 +54,7 @@ struct Rule(&'static str, &'static str);
 const RULES: &[Rule] = &[
     Rule(
         "a processed message has no session",
-        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS NOT 'erased' \
+        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS DISTINCT FROM 'erased' \
          AND NOT EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
     ),
     Rule(
@@ -141,7 +141,7 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a lane that nobody sends has no head, or the wrong one",
-        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND d.head <> (\
+        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND (d.head = 1) <> (\
          NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'sending' AND b.destination = d.destination \
          AND b.lane = d.lane) \
          AND NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.destination = d.destination \
@@ -238,26 +238,23 @@ impl Ledger {
 }
 
 impl Rule {
-    fn broken(&self, sql: &Connection) -> Result<Option<Gap>, Fault> {
-        let mut statement = sql.prepare(self.1)?;
-        let mut rows = statement.query([])?;
-        let mut gap = Gap { rule: self.0.to_owned(), count: 0, rows: Vec::new() };
-        while let Some(row) = rows.next()? {
-            gap.count += 1;
-            if gap.rows.len() < NAMED {
-                gap.rows.push(row.get(0)?);
-            }
+    fn broken(&self, sql: &Sql) -> Result<Option<Gap>, Fault> {
+        let count = count(sql, &format!("SELECT count(*) FROM ({}) AS broken", self.1))?;
+        if count == 0 {
+            return Ok(None);
         }
-        Ok((gap.count > 0).then_some(gap))
+        let mut first = sql.prepare_cached(&format!("{} LIMIT {NAMED}", self.1))?;
+        let rows = first.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(Some(Gap { rule: self.0.to_owned(), count, rows }))
     }
 }
 
-fn count(sql: &Connection, query: &str) -> Result<u64, Fault> {
+fn count(sql: &Sql, query: &str) -> Result<u64, Fault> {
     Ok(sql.query_row(query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-fn by(sql: &Connection, query: &str) -> Result<Vec<(String, u64)>, Fault> {
-    let mut statement = sql.prepare(query)?;
+fn by(sql: &Sql, query: &str) -> Result<Vec<(String, u64)>, Fault> {
+    let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

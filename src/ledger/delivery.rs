@@ -6,8 +6,8 @@
 //! claim never walks over the ones behind them.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::sql::{self, OptionalExtension, Row, Sql, params};
 use super::{DeliveryState, Fault};
 use crate::outcome::Reason;
 
@@ -64,7 +64,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason IS 'braked' FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason IS NOT DISTINCT FROM 'braked' FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -73,12 +73,12 @@ macro_rules! select {
 
 impl Delivery {
     /// The delivery with this id.
-    pub(super) fn find(sql: &Connection, id: i64) -> Result<Option<Self>, Fault> {
+    pub(super) fn find(sql: &Sql, id: i64) -> Result<Option<Self>, Fault> {
         Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
     }
 
     /// What of a session waits or is parked.
-    pub(super) fn unsent_of(sql: &Connection, session: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn unsent_of(sql: &Sql, session: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id"))?;
         let rows = statement.query_map([session], Self::read)?.collect::<Result<_, _>>();
@@ -86,7 +86,7 @@ impl Delivery {
     }
 
     /// What is leased until this moment or a former one.
-    pub(super) fn leased_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn leased_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
@@ -94,13 +94,13 @@ impl Delivery {
     }
 
     /// Parked ones whose deadline has come.
-    pub(super) fn parked_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn parked_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement = sql.prepare_cached(select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
         Ok(rows?)
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> sql::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             session: row.get(1)?,
@@ -116,7 +116,7 @@ impl Delivery {
     }
 
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
-    pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn become_(&self, sql: &Sql, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
         if back_by_hand {
@@ -146,7 +146,7 @@ impl Delivery {
 }
 
 /// Makes the first waiting one of a lane its head, if none of the lane is being sent.
-pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result<(), Fault> {
+pub(super) fn advance(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fault> {
     if is_sending(sql, destination, lane)? {
         return Ok(());
     }
@@ -159,23 +159,23 @@ pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result
 }
 
 /// Whether a new delivery would be the head of this lane.
-pub(super) fn is_free(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+pub(super) fn is_free(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     let waits = sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 LIMIT 1")?
         .exists([destination, lane])?;
     Ok(!waits && !is_sending(sql, destination, lane)?)
 }
 
-fn is_sending(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_sending(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     Ok(sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'sending' AND destination = ?1 AND lane = ?2")?
         .exists([destination, lane])?)
 }
 
 /// The delivery state in a column; the table's CHECK lets no other word in.
-pub(super) fn state_of(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
+pub(super) fn state_of(row: &Row<'_>, column: usize) -> sql::Result<DeliveryState> {
     let word = row.get_ref(column)?.as_str()?;
-    DeliveryState::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))
+    DeliveryState::from_word(word).ok_or_else(|| sql::Error::word(word))
 }
 
 /// A moment from its milliseconds; what is no moment (nobody writes such) is 1970.

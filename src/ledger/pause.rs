@@ -2,12 +2,12 @@
 //! A pause burns no delivery; what waits goes on waiting.
 
 use jiff::Timestamp;
-use rusqlite::params;
 use serde::Serialize;
 
 use super::Fault;
 use super::delivery::moment;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::params;
 use crate::outcome::Reason;
 
 /// A destination that is held.
@@ -41,7 +41,7 @@ impl Ledger {
                 .prepare_cached(
                     "INSERT INTO destinations (name, paused_at, paused_until, paused_reason, paused_detail) \
                      VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET \
-                     paused_at = coalesce(paused_at, excluded.paused_at), paused_until = excluded.paused_until, \
+                     paused_at = coalesce(destinations.paused_at, excluded.paused_at), paused_until = excluded.paused_until, \
                      paused_reason = excluded.paused_reason, paused_detail = excluded.paused_detail",
                 )?
                 .execute(params![
@@ -66,7 +66,7 @@ impl Ledger {
                     "UPDATE destinations SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, \
                      paused_detail = NULL WHERE name = ?1 AND paused_at IS NOT NULL",
                 )?
-                .execute([destination])?;
+                .execute([&destination])?;
             if changed > 0 {
                 tx.wake();
             }

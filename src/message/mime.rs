@@ -14,7 +14,7 @@ use super::decode::{self, Encoding};
 use super::fields::{self, Content, Head};
 use super::forward::{Forward, Original};
 use super::packed::{self, Budget, Format, Stop};
-use super::{Kind, Limits, Part, Unopened, is_media, tnef};
+use super::{Kind, Limits, Part, Unopened, is_media, msg, tnef};
 use crate::outcome::Reason;
 
 /// Containers in containers, multiparts and messages together. Mail of people stays under ten.
@@ -296,7 +296,7 @@ impl<'l> Walk<'l> {
             Format::Gzip => packed::gzip(&bytes, name, &budget).map(Inside::of_files),
             Format::Zip => packed::zip(&bytes, &budget).map(Inside::of_files),
             Format::Tnef => Ok(Inside::of_mail(tnef::open(&bytes, budget.files))),
-            Format::Msg => Err(Stop::Damaged("Outlook's own files are not read; forward it as `.eml`")),
+            Format::Msg => msg::as_mail(&bytes, &budget).map(Inside::of_message),
         };
         let inside = match opened {
             Ok(inside) => inside,
@@ -308,7 +308,8 @@ impl<'l> Walk<'l> {
         for (leaf, content) in inside.leaves {
             self.one_more()?;
             self.unpacked += content.len();
-            self.content(leaf, (Cow::Owned(content), true), false, at, &mut inner, into)?;
+            let is_message = leaf.content.main == "message";
+            self.content(leaf, (Cow::Owned(content), true), is_message, at, &mut inner, into)?;
         }
         let is_unread = !inside.unread.is_empty();
         for (name, why) in inside.unread {
@@ -485,6 +486,10 @@ impl Inside {
         Self { leaves, unread: opened.unread }
     }
 
+    fn of_message(mail: Vec<u8>) -> Self {
+        Self { leaves: vec![(Leaf::message(), mail)], unread: Vec::new() }
+    }
+
     fn of_mail(opened: tnef::Opened) -> Self {
         let leaves = opened.items.into_iter().map(|item| match item {
             tnef::Item::File { name, content } => (Leaf::file(name), content),
@@ -507,6 +512,11 @@ struct Leaf {
 impl Leaf {
     fn file(name: String) -> Self {
         Self { content: Content::default(), file_name: fields::bare_file_name(&name), is_attachment: true }
+    }
+
+    fn message() -> Self {
+        let content = Content { main: "message".to_owned(), sub: "rfc822".to_owned(), ..Content::default() };
+        Self { content, file_name: None, is_attachment: false }
     }
 
     fn body(sub: &str) -> Self {
@@ -711,9 +721,29 @@ mod tests {
         assert_eq!(message.notes, ["attachment inside winmail.dat could not be read: it breaks off"]);
         let last = message.parts.iter().rev().take(2).map(|p| p.place.as_str());
         assert_eq!(last.collect::<Vec<_>>(), ["winmail.dat", "winmail.dat / METADA~1.JSO"]);
-        let raw = attached("a.msg", &[0xd0, 0xcf, 0x11, 0xe0, 0, 0]);
+        let raw = attached("a.msg", &[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, 0, 0]);
         let message = parse(&raw, &Limits::default());
         assert_eq!((message.parts.len(), message.unopened[0].place.as_str()), (1, "a.msg"));
+    }
+
+    #[test]
+    fn outlooks_own_file_is_a_forwarded_message() {
+        let raw = attached("fw.bin", &msg::tests::outlook("metadata.json", b"{}"));
+        let message = parse(&raw, &Limits::default());
+        let places: Vec<_> = message.parts.iter().map(|p| p.place.as_str()).collect();
+        assert_eq!(
+            places,
+            [
+                "fw.bin / forwarded message / text body",
+                "fw.bin / forwarded message / html body",
+                "fw.bin / forwarded message / metadata.json",
+                "fw.bin / forwarded message / forwarded message / text body",
+                "fw.bin / forwarded message / forwarded message / inner.json",
+            ]
+        );
+        let originals = message.originals();
+        assert_eq!(originals[0].from.as_deref(), Some("pia@cc.example"));
+        assert_eq!(originals[0].date, "2026-02-17T10:00:00Z".parse().ok());
     }
 
     #[test]

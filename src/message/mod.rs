@@ -12,6 +12,7 @@ pub mod forward;
 pub(crate) mod html;
 pub mod mark;
 mod mime;
+mod msg;
 mod packed;
 pub mod parse;
 mod tnef;

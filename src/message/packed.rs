@@ -29,12 +29,18 @@ impl Format {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] if !is_office(bytes, name) => Some(Self::Zip),
             [0x78, 0x9f, 0x3e, 0x22, ..] => Some(Self::Tnef),
-            [0xd0, 0xcf, 0x11, 0xe0, ..] if ends(name, ".msg") || matches!(subtype, "vnd.ms-outlook" | "x-msg") => {
-                Some(Self::Msg)
-            }
+            [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] if is_outlook(bytes, name, subtype) => Some(Self::Msg),
             _ => None,
         }
     }
+}
+
+/// Among the files of this kind only a message has the stream with its properties.
+fn is_outlook(bytes: &[u8], name: &str, subtype: &str) -> bool {
+    const PROPERTIES: &[u8] = b"_\0_\0p\0r\0o\0p\0e\0r\0t\0i\0e\0s\0_\0v\0e\0r\0s\0i\0o\0n\x001\0.\x000\0";
+    ends(name, ".msg")
+        || matches!(subtype, "vnd.ms-outlook" | "x-msg")
+        || memchr::memmem::find(bytes, PROPERTIES).is_some()
 }
 
 fn is_office(bytes: &[u8], name: &str) -> bool {

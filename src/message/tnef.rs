@@ -242,7 +242,8 @@ impl Reader {
     }
 }
 
-fn charset(page: u32) -> String {
+/// The label of a Windows code page.
+pub(super) fn charset(page: u32) -> String {
     match page {
         65001 => "utf-8".to_owned(),
         20127 => "us-ascii".to_owned(),

@@ -17,8 +17,15 @@ use serde_json::{Value, json};
 pub type Check = fn(&[u8]);
 
 /// All of them, by the names of their targets.
-pub const CHECKS: [(&str, Check); 6] =
-    [("forwards", forwards), ("json", json), ("labels", labels), ("mime", mime), ("tables", tables), ("tnef", tnef)];
+pub const CHECKS: [(&str, Check); 7] = [
+    ("forwards", forwards),
+    ("json", json),
+    ("labels", labels),
+    ("mime", mime),
+    ("msg", msg),
+    ("tables", tables),
+    ("tnef", tnef),
+];
 
 /// Limits that a small input can reach.
 fn tight() -> Limits {
@@ -86,6 +93,11 @@ pub fn forwards(bytes: &[u8]) {
     }
     text.lines().take(100).for_each(|line| assert!(!forward::begins_message(line) || line.contains([':', '：'])));
     found(&body("text/plain", bytes, &Limits::default()), &Limits::default());
+}
+
+/// The bytes are an Outlook message.
+pub fn msg(bytes: &[u8]) {
+    attached("application/vnd.ms-outlook", "a.msg", bytes);
 }
 
 /// The bytes are a `winmail.dat`. Their checksums are put right, or hardly anything would pass the first.

@@ -218,13 +218,18 @@ impl Desk {
             });
             match ended {
                 Err(fault) if fault.passes && Instant::now() < until => {
-                    std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64()));
+                    rest(pause.mul_f64(0.5 + fastrand::f64()));
                     pause = (pause * 2).min(Duration::from_millis(500));
                 }
                 ended => return job.answer(ended.as_ref().err()),
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the writing thread is its own, and has nothing else to do meanwhile")]
+fn rest(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]

@@ -20,9 +20,13 @@ use crate::outcome::{Class, Outcome, Reason, Verdict};
 use crate::session::Session;
 use crate::session::stored::Stored;
 
+mod difference;
+mod keys;
 mod target;
 
-pub use target::{Keys, Preview, Shown, Target, Way, show};
+pub use difference::{Difference, differs};
+pub use keys::Keys;
+pub use target::{Preview, Shown, Target, Way, show};
 
 use target::Done;
 

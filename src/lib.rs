@@ -56,6 +56,7 @@ pub mod intake;
 pub mod dispatch;
 // ── outside
 pub mod telemetry;
+pub mod console;
 pub mod sandbox;
 pub mod config;
 pub mod service;

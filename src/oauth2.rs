@@ -4,22 +4,28 @@
 //! life, a token endpoint that fails is left alone for growing times. A refresh token that the server
 //! exchanges is on the disk before the access token that came with it is handed out. Never shows a token.
 
+mod ask;
+mod assertion;
 mod grant;
 mod kept;
 mod reply;
 pub mod sasl;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Url, redirect};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::outcome::Reason;
 use crate::tls;
 
+pub use ask::{Ask, Base, How, SendAs, token_url};
+pub use assertion::{Algorithm, Assertion};
 pub use grant::{Provider, Settings};
 
 use grant::Grant;
@@ -43,6 +49,14 @@ pub struct Fault {
     pub reason: Reason,
     /// A sentence, with what to do if there is something; without credentials.
     pub detail: String,
+    /// How long the endpoint is left alone now.
+    pub wait: Option<Duration>,
+}
+
+impl Fault {
+    fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), wait: None }
+    }
 }
 
 /// An access token.
@@ -52,6 +66,8 @@ pub struct Token {
     pub secret: SecretString,
     /// Whether it was used before: then a refusal may mean no more than that it ended early.
     pub is_reused: bool,
+    /// The address at which it is good, if the answer was to say so; without a slash at its end.
+    pub base: Option<Arc<str>>,
 }
 
 /// Credentials at a token endpoint, with the token that they brought last.
@@ -73,28 +89,43 @@ struct State {
 
 struct Held {
     secret: SecretString,
+    base: Option<Arc<str>>,
     renew_at: Instant,
+}
+
+impl Held {
+    fn token(&self, is_reused: bool) -> Token {
+        Token { secret: self.secret.clone(), is_reused, base: self.base.clone() }
+    }
 }
 
 /// The account of these settings: the same one for all who have the same credentials. Reads secrets and files, so
 /// call it where that may take a while.
 pub fn account(settings: &Settings) -> Result<Arc<Account>, Fault> {
+    known(Grant::of(settings))
+}
+
+/// The account of a destination, like `account`. Newer refresh tokens are kept beside the file `state`.
+pub fn destination_account(ask: &Ask, state: &Path) -> Result<Arc<Account>, Fault> {
+    known(Grant::of_destination(ask, state))
+}
+
+fn known(grant: Result<Grant, String>) -> Result<Arc<Account>, Fault> {
     static ACCOUNTS: OnceLock<Mutex<BTreeMap<String, Arc<Account>>>> = OnceLock::new();
-    let unauthorized = |detail| Fault { reason: Reason::Unauthorized, detail };
-    let grant = Grant::of(settings).map_err(unauthorized)?;
+    let grant = grant.map_err(|detail| Fault::new(Reason::Unauthorized, detail))?;
     let mut accounts = ACCOUNTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(account) = accounts.get(&grant.identity) {
         return Ok(account.clone());
     }
-    let http = client(settings, &grant.token_url).map_err(|detail| Fault { reason: Reason::Tls, detail })?;
+    let http = client(&grant).map_err(|detail| Fault::new(Reason::Tls, detail))?;
     let identity = grant.identity.clone();
     let account = Arc::new(Account::new(grant, http));
     accounts.insert(identity, account.clone());
     Ok(account)
 }
 
-fn client(settings: &Settings, url: &Url) -> Result<Client, String> {
-    let tls = tls::client_config(settings.ca_file.as_deref())?;
+fn client(grant: &Grant) -> Result<Client, String> {
+    let tls = tls::client_config(grant.ca_file.as_deref())?;
     let builder = Client::builder()
         .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
         .redirect(redirect::Policy::none())
@@ -103,7 +134,7 @@ fn client(settings: &Settings, url: &Url) -> Result<Client, String> {
         .user_agent(concat!("mail2crm/", env!("CARGO_PKG_VERSION")))
         .timeout(TIMEOUT)
         .pool_max_idle_per_host(0);
-    let local = url.host_str().is_some_and(grant::is_this_machine);
+    let local = grant.token_url.host_str().is_some_and(grant::is_this_machine);
     let builder = if local { builder.no_proxy() } else { builder };
     builder.build().map_err(|e| format!("can't set up HTTP: {}", e.without_url()))
 }
@@ -118,9 +149,7 @@ impl Account {
     pub async fn token(self: &Arc<Self>) -> Result<Token, Fault> {
         let this = self.clone();
         let asked = tokio::spawn(async move { this.current_or_new().await });
-        asked.await.unwrap_or_else(|_| {
-            Err(Fault { reason: Reason::Internal, detail: "asking for a token was broken off".to_owned() })
-        })
+        asked.await.unwrap_or_else(|_| Err(Fault::new(Reason::Internal, "asking for a token was broken off")))
     }
 
     /// The token was refused where it was used: another one is asked for next time.
@@ -135,18 +164,20 @@ impl Account {
         let mut state = self.state.lock().await;
         let now = Instant::now();
         if let Some(held) = state.token.as_ref().filter(|held| now < held.renew_at) {
-            return Ok(Token { secret: held.secret.clone(), is_reused: true });
+            return Ok(held.token(true));
         }
         if let Some((fault, until)) = state.fault.as_ref().filter(|(_, until)| now < *until) {
             let seconds = until.duration_since(now).as_secs() + 1;
             let detail = format!("{} (the token endpoint is asked again in {seconds} s)", fault.detail);
-            return Err(Fault { reason: fault.reason, detail });
+            return Err(Fault { reason: fault.reason, detail, wait: Some(Duration::from_secs(seconds)) });
         }
         match self.ask().await {
             Ok(granted) => {
                 let renew_at = now + granted.use_for();
-                *state = State { token: Some(Held { secret: granted.access.clone(), renew_at }), ..State::default() };
-                Ok(Token { secret: granted.access, is_reused: false })
+                let held = Held { secret: granted.access, base: granted.base.map(Into::into), renew_at };
+                let token = held.token(false);
+                *state = State { token: Some(held), ..State::default() };
+                Ok(token)
             }
             Err((fault, server_wants)) => {
                 let grown = (FIRST_WAIT * 2_u32.saturating_pow(state.failures.min(16))).min(LAST_WAIT);
@@ -156,7 +187,7 @@ impl Account {
                 };
                 state.failures = state.failures.saturating_add(1);
                 state.fault = Some((fault.clone(), Instant::now() + wait));
-                Err(fault)
+                Err(Fault { wait: Some(wait), ..fault })
             }
         }
     }
@@ -167,7 +198,7 @@ impl Account {
         let Some(configured) = &self.grant.refresh_token else {
             return self.post(None).await.map_err(Refusal::into_parts);
         };
-        let local = |detail| (Fault { reason: Reason::Unavailable, detail }, None);
+        let local = |detail: String| (Fault::new(Reason::Unavailable, detail), None);
         let mut kept = Kept::open(self.grant.kept_in.clone()).await.map_err(local)?;
         let mut refusal = None;
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -194,7 +225,7 @@ impl Account {
             let (reason, what) = if error.is_timeout() {
                 (Reason::Timeout, "does not answer in time")
             } else if tls::find::<rustls::Error>(&error).is_some() {
-                (Reason::Tls, "can't be spoken to over TLS; `oauth2.ca_file` names further authorities")
+                (Reason::Tls, "can't be spoken to over TLS; `ca_file` names further authorities")
             } else if error.is_connect() {
                 (Reason::Unreachable, "can't be reached")
             } else {
@@ -202,11 +233,17 @@ impl Account {
             };
             Refusal::passing(reason, format!("the token endpoint {origin} {what}"), None)
         };
+        let local = |detail: String| Refusal::local(Fault::new(Reason::Unauthorized, detail));
+        let asked = self.grant.request(refresh_token, Timestamp::now().as_second(), &unique()).map_err(local)?;
         let request = self.http.post(self.grant.token_url.clone());
-        let request = request
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(ACCEPT, "application/json")
-            .body(self.grant.form(refresh_token));
+        let mut request =
+            request.header(CONTENT_TYPE, asked.content_type).header(ACCEPT, "application/json").body(asked.body);
+        if let Some(secret) = &asked.authorization {
+            let value = HeaderValue::from_str(secret.expose_secret());
+            let mut value = value.map_err(|_| local("the client's id and secret can't be in a header".to_owned()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
         let mut answer = request.send().await.map_err(lost)?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -218,10 +255,10 @@ impl Account {
                 break;
             }
         }
-        match reply::read(status, &body) {
+        match reply::read(status, &body, &self.grant) {
             Answer::Granted(granted) => Ok(granted),
             Answer::Refused { is_invalid_grant, detail } => Err(Refusal {
-                fault: Fault { reason: Reason::Unauthorized, detail: format!("{origin} {detail}") },
+                fault: Fault::new(Reason::Unauthorized, format!("{origin} {detail}")),
                 retry_after: None,
                 is_invalid_grant,
             }),
@@ -233,6 +270,11 @@ impl Account {
     }
 }
 
+/// An id that no other assertion has.
+fn unique() -> String {
+    format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}
+
 /// A token endpoint's no.
 struct Refusal {
     fault: Fault,
@@ -242,7 +284,11 @@ struct Refusal {
 
 impl Refusal {
     fn passing(reason: Reason, detail: String, retry_after: Option<Duration>) -> Self {
-        Self { fault: Fault { reason, detail }, retry_after, is_invalid_grant: false }
+        Self { fault: Fault::new(reason, detail), retry_after, is_invalid_grant: false }
+    }
+
+    fn local(fault: Fault) -> Self {
+        Self { fault, retry_after: None, is_invalid_grant: false }
     }
 
     fn into_parts(self) -> (Fault, Option<Duration>) {

@@ -20,6 +20,7 @@ pub use router::Router;
 pub use targets::{Targets, build as build_targets};
 
 use crate::config::{Config, SourceConfig};
+use crate::console::{self, Watch, Watched};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{Dispatcher, Rules};
 use crate::intake::Intake;
@@ -36,6 +37,7 @@ pub struct Service {
     dispatcher: Arc<Dispatcher>,
     verifier: Arc<Verifier>,
     key: InstanceKey,
+    watch: Arc<Watch>,
 }
 
 impl Service {
@@ -50,7 +52,13 @@ impl Service {
             Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, config.stored(), rules));
         let verifier = Arc::new(Verifier::new(Dns::network()));
-        Ok(Self { config, ledger, router, dispatcher, verifier, key })
+        let watched = |source: &SourceConfig| (source.name.clone(), Watched::new(source.kind.period()));
+        let watch = Arc::new(Watch {
+            started: Timestamp::now(),
+            sources: config.sources.iter().map(watched).collect(),
+            destinations: config.destinations.iter().map(|d| d.name.clone()).collect(),
+        });
+        Ok(Self { config, ledger, router, dispatcher, verifier, key, watch })
     }
 
     /// The configuration.
@@ -99,6 +107,9 @@ impl Service {
         sources.close();
         let keeper =
             tokio::spawn(retention::keep(this.ledger.clone(), this.config.keep_raw, this.config.brake, stop.clone()));
+        let console = this.config.console.map(|settings| {
+            tokio::spawn(console::serve(settings, this.ledger.clone(), this.watch.clone(), stop.clone()))
+        });
         let dispatching = CancellationToken::new();
         let dispatch = tokio::spawn(this.dispatcher.clone().run(dispatching.clone(), None));
         let names = |n: Vec<&str>| n.join(", ");
@@ -117,6 +128,9 @@ impl Service {
             );
         }
         keeper.abort();
+        if let Some(console) = console {
+            console.abort();
+        }
         dispatching.cancel();
         if tokio::time::timeout(patience.saturating_sub(begun.elapsed()), dispatch).await.is_err() {
             tracing::warn!(
@@ -146,7 +160,15 @@ impl Service {
             let (to_intake, from_source) = mpsc::channel(2);
             let intake = tokio::spawn(self.intake(name, config.rules.clone()).serve(from_source));
             let source = config.kind.clone().build(Timestamp::now());
-            let ended = source.run(Inlet::new(name, to_intake), positions, stop.clone()).await;
+            let watched = self.watch.sources.get(name);
+            let mut inlet = Inlet::new(name, to_intake);
+            if let Some(watched) = watched {
+                inlet = inlet.with_pulse(watched.pulse.clone());
+            }
+            let ended = source.run(inlet, positions, stop.clone()).await;
+            if let (Some(watched), Err(fault)) = (watched, &ended) {
+                watched.stopped(Timestamp::now(), fault);
+            }
             // What it had handed over is committed before it may start again.
             if let Err(error) = intake.await {
                 tracing::error!(source = name, %error, "intake stopped by a fault of this program; starting it again");

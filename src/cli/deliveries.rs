@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output};
 use crate::ids::DeliveryId;
-use crate::ledger::{DeliveryState, Which};
+use crate::ledger::{DeliveryState, Ledger};
 
 /// The deliveries: sessions on their way to destinations.
 #[derive(Debug, clap::Args)]
@@ -35,17 +35,23 @@ enum Command {
         /// Its number.
         id: DeliveryId,
     },
-    /// Try dead ones again now.
+    /// Try dead ones again now: those with these numbers, or all that fit.
+    ///
+    /// Everything that is given must fit. Without `--state` the dead ones are meant. Those whose session has a newer
+    /// version are not sent; of those that wait already only the time changes. A service that runs goes on with them.
     #[command(
-        after_help = "Examples:\n  mail2crm deliveries retry 17 18\n  mail2crm deliveries retry --all --destination helpdesk --since 2d --dry-run"
+        after_help = "Examples:\n  mail2crm deliveries retry 17 18\n  mail2crm deliveries retry --all --dry-run\n  mail2crm deliveries retry --destination helpdesk --reason unknown_field --since 2d"
     )]
     Retry {
         /// Their numbers.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(conflicts_with_all = ["all", "state"])]
         ids: Vec<DeliveryId>,
-        /// All dead ones that fit the filter.
+        /// All of them, or all that fit.
         #[arg(long)]
         all: bool,
+        /// Those in this state: `dead` if not said; also `discarded`, `waiting`, and `parked` if the brake holds them.
+        #[arg(long)]
+        state: Option<String>,
         #[command(flatten)]
         filter: FilterArgs,
         /// Only say what would be done.
@@ -126,9 +132,28 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
             })?;
             return output::print_story(context.json, &story);
         }
-        Command::Retry { ids, all, filter, dry_run } => {
-            let which = if all { Which::All(filter.every(Some(DeliveryState::Dead))?) } else { Which::Ids(ids) };
-            runtime.block_on(ledger.retry(which, dry_run, now))?
+        Command::Retry { ids, all, state, filter, dry_run } => {
+            let state = retried(state.as_deref())?;
+            let ids = match (ids.is_empty(), filter.is_empty()) {
+                (false, true) => ids,
+                (false, false) => {
+                    return Err(Failure::Usage(
+                        "numbers and filters together are not clear".to_owned(),
+                        "name the deliveries, or say what they have in common".to_owned(),
+                    ));
+                }
+                (true, true) if !all && state.is_none() => {
+                    return Err(Failure::Usage(
+                        "which deliveries are to be retried was not said".to_owned(),
+                        "name them, narrow them down (`--destination helpdesk --since 2d`), or say `--all`".to_owned(),
+                    ));
+                }
+                (true, _) => {
+                    let filter = filter.every(state.or(Some(DeliveryState::Dead)))?;
+                    runtime.block_on(ledger.delivery_ids(filter))?
+                }
+            };
+            return retry(context, &runtime, &ledger, &ids, dry_run, now);
         }
         Command::Discard { ids, why, dry_run } => runtime.block_on(ledger.discard(ids, &why, dry_run, now))?,
         Command::Release { ids, record, dry_run } => {
@@ -136,4 +161,41 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
     };
     output::print_handled(context.json, "delivery", &handled)
+}
+
+/// The states that a retry can be asked for.
+fn retried(word: Option<&str>) -> Result<Option<DeliveryState>> {
+    use DeliveryState::{Dead, Discarded, Parked, Waiting};
+    let known = [Dead, Discarded, Waiting, Parked].map(DeliveryState::as_str);
+    filter::state(word, &known, |word| DeliveryState::from_word(word).filter(|state| known.contains(&state.as_str())))
+}
+
+/// Batch by batch, so that others write in between.
+fn retry(
+    context: &Context,
+    runtime: &tokio::runtime::Runtime,
+    ledger: &Ledger,
+    ids: &[DeliveryId],
+    dry_run: bool,
+    now: Timestamp,
+) -> Result {
+    const BATCH: usize = 256;
+    let (mut retried, mut all_well) = (0_usize, true);
+    for batch in ids.chunks(BATCH) {
+        let handled = runtime.block_on(ledger.retry(batch.to_vec(), dry_run, now))?;
+        let is_back = |state| matches!(state, DeliveryState::Waiting | DeliveryState::Parked);
+        retried += handled.iter().filter(|one| one.after.is_some_and(is_back)).count();
+        match output::print_handled(context.json, "delivery", &handled) {
+            Err(Failure::NotAllWell) => all_well = false,
+            other => other?,
+        }
+    }
+    if dry_run {
+        eprintln!("nothing was changed: {retried} of {} would be put back in line", ids.len());
+    } else if ids.is_empty() {
+        eprintln!("no delivery fits: nothing was changed");
+    } else if context.verbosity >= 0 && ids.len() > 1 {
+        eprintln!("{retried} of {} are back in line", ids.len());
+    }
+    if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
 }

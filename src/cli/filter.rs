@@ -4,10 +4,11 @@ use jiff::{Timestamp, ToSpan as _, Zoned};
 
 use super::{Failure, Result};
 use crate::ledger::Filter;
+use crate::outcome::Reason;
 use crate::session::{Channel, SessionKey};
 
 /// Everything that is given must fit.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct FilterArgs {
     /// Only those that came from this source.
     #[arg(long)]
@@ -21,6 +22,9 @@ pub(super) struct FilterArgs {
     /// Only those of this session, such as `voice-48213` or `emea/voice-48213`.
     #[arg(long)]
     session: Option<String>,
+    /// Only those with this reason, such as `unknown_field` or `untrusted`.
+    #[arg(long)]
+    reason: Option<String>,
     /// Only those since then: `2h`, `3d`, `2026-02-17`, `2026-02-17T10:00:00Z`.
     #[arg(long)]
     since: Option<String>,
@@ -40,10 +44,17 @@ impl FilterArgs {
         Ok(filter)
     }
 
+    /// Whether it narrows anything; a number alone does not.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { source, destination, record, session, reason, since, until, limit: _ } = self;
+        [source, destination, record, session, reason, since, until].iter().all(|given| given.is_none())
+    }
+
     /// The ledger's filter for all that fit.
     pub(super) fn every<S>(self, state: Option<S>) -> Result<Filter<S>> {
         Ok(Filter {
             state,
+            reason: reason(self.reason.as_deref())?,
             source: self.source,
             destination: self.destination,
             record: self.record,
@@ -91,6 +102,14 @@ pub(super) fn moment(option: &str, text: &str) -> Result<Timestamp> {
             format!("`{option} {text}` is no time"),
             "write `2h`, `3d`, `2026-02-17` or `2026-02-17T10:00:00Z`".to_owned(),
         )
+    })
+}
+
+fn reason(word: Option<&str>) -> Result<Option<Reason>> {
+    let Some(word) = word else { return Ok(None) };
+    Reason::from_word(word).map(Some).ok_or_else(|| {
+        let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        Failure::Usage(format!("`{word}` is no reason"), crate::diagnostic::suggest(word, known))
     })
 }
 

@@ -14,10 +14,12 @@ mod filter;
 mod init;
 mod messages;
 mod output;
+mod plan;
 mod preview;
 mod process;
 mod progress;
 mod render;
+mod replay;
 mod run;
 mod sandbox;
 mod schema;
@@ -80,9 +82,11 @@ enum Command {
     Process(process::Args),
     Extract(extract::Args),
     Render(render::Args),
+    Plan(plan::Args),
     Sessions(sessions::Args),
     Messages(messages::Args),
     Deliveries(deliveries::Args),
+    Replay(replay::Args),
     Pause(destination::PauseArgs),
     Resume(destination::ResumeArgs),
     Audit(audit::Args),
@@ -214,9 +218,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Process(args) => process::run(&context, args),
         Command::Extract(args) => extract::run(&context, args),
         Command::Render(args) => render::run(&context, args),
+        Command::Plan(args) => plan::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, args),
         Command::Messages(args) => messages::run(&context, args),
         Command::Deliveries(args) => deliveries::run(&context, args),
+        Command::Replay(args) => replay::run(&context, args),
         Command::Pause(args) => destination::pause(&context, args),
         Command::Resume(args) => destination::resume(&context, args),
         Command::Audit(args) => audit::run(&context, args),

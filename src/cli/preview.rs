@@ -52,6 +52,7 @@ pub(super) fn print(
         record: leg.record.as_deref(),
         uncertain: false,
         applied: &[],
+        marked: &[],
     };
     let preview = match (&leg.refused, &leg.record) {
         (Some((reason, detail)), _) => Err((*reason, detail.clone())),
@@ -77,10 +78,18 @@ pub(super) fn print(
     }
     writeln!(out, "── {key} → {} ({}), from {input}", leg.destination, leg.record.as_deref().unwrap_or("no record"))?;
     match preview {
-        Ok(Preview::Requests(requests)) if requests.is_empty() => writeln!(out, "nothing to send")?,
-        Ok(Preview::Requests(requests)) => {
+        Ok(preview) => write_text(out, &preview),
+        Err((reason, detail)) => Ok(writeln!(out, "nothing is sent: {detail} ({reason})\n")?),
+    }
+}
+
+/// What would be sent, for people.
+pub(super) fn write_text(out: &mut impl Write, preview: &Preview) -> Result {
+    match preview {
+        Preview::Requests(requests) if requests.is_empty() => writeln!(out, "nothing to send")?,
+        Preview::Requests(requests) => {
             for prepared in requests {
-                let request = prepared.request;
+                let request = &prepared.request;
                 writeln!(out, "# step {}\n{} {}", prepared.step, request.method, request.url)?;
                 for (name, value) in &request.headers {
                     writeln!(out, "{name}: {value}")?;
@@ -88,7 +97,7 @@ pub(super) fn print(
                 if request.with_credentials {
                     writeln!(out, "(and the destination's credentials)")?;
                 }
-                if let Some(body) = request.body {
+                if let Some(body) = &request.body {
                     writeln!(out, "Content-Type: {}\n", body.content_type)?;
                     out.write_all(harmless(&lossy(&body.bytes)).as_bytes())?;
                     writeln!(out)?;
@@ -96,20 +105,20 @@ pub(super) fn print(
                 writeln!(out)?;
             }
         }
-        Ok(Preview::Mail(mail)) => {
+        Preview::Mail(mail) => {
             writeln!(out, "MAIL FROM:<{}>", mail.from)?;
             for to in &mail.to {
                 writeln!(out, "RCPT TO:<{to}>")?;
             }
             writeln!(out, "\n{}", harmless(&lossy(&mail.bytes).replace('\r', "")))?;
         }
-        Ok(Preview::File(path, text)) => writeln!(out, "file {}\n\n{}\n", path.display(), harmless(&text))?,
-        Err((reason, detail)) => writeln!(out, "nothing is sent: {detail} ({reason})\n")?,
+        Preview::File(path, text) => writeln!(out, "file {}\n\n{}\n", path.display(), harmless(text))?,
     }
     Ok(())
 }
 
-fn of_preview(preview: &Preview) -> Value {
+/// What would be sent, as JSON.
+pub(super) fn of_preview(preview: &Preview) -> Value {
     match preview {
         Preview::Requests(requests) => {
             let requests: Vec<Value> = requests

@@ -3,6 +3,7 @@
 //!
 //! Components never see this; `service` builds them from it. Secrets stay references until they are used.
 
+mod console;
 mod destination;
 mod guard;
 mod privacy;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use console::ConsoleTable;
 pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use guard::{BrakeTable, LimitsTable};
 pub use privacy::{Forever, KeepRaw, PatternTable, PrivacyTable};
@@ -58,6 +60,9 @@ pub struct File {
     /// How deliveries are tried.
     #[serde(default)]
     pub delivery: Delivery,
+    /// Where the service answers whether it works.
+    #[serde(default)]
+    pub console: ConsoleTable,
     /// Mail that an MTA pipes into `process -`.
     #[serde(default)]
     pub pipe: PipeTable,
@@ -129,6 +134,8 @@ pub struct Config {
     pub privacy: Arc<Redaction>,
     /// The profile that documents of no source (files on the command line) are read with.
     pub profile: Arc<Profile>,
+    /// Where the service answers whether it works, if it does.
+    pub console: Option<crate::console::Settings>,
     /// Who may cause an effect by the pipe of an MTA.
     pub pipe: TrustPolicy,
     /// Where mail comes from.
@@ -191,6 +198,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let limits = Limits::from(&table.limits);
     let keep_raw = table.privacy.keep_raw_days;
     let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
+    let console = console::check(&table.console, &places, &mut faults);
     let pipe = source::check_pipe(table.pipe, &places, &mut faults);
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
@@ -227,6 +235,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         keep_raw,
         privacy,
         profile,
+        console,
         pipe,
         sources,
         destinations,

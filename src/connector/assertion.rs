@@ -129,15 +129,21 @@ impl Test {
 }
 
 impl FieldsStored {
+    /// Whether the answer lists this field, and its values.
+    pub(crate) fn find(&self, body: &Value, name: &str) -> (bool, Vec<Value>) {
+        let is_it = |item: &&Value| self.names.query(item).into_iter().any(|n| text_of(n).eq_ignore_ascii_case(name));
+        match self.items.query(body).into_iter().find(is_it) {
+            Some(item) => (true, self.values.query(item).into_iter().cloned().collect()),
+            None => (false, Vec::new()),
+        }
+    }
+
     /// The CRM's names of mapped fields that the answer does not know, or knows without a value.
     fn missing(&self, body: &Value, context: &Context) -> Vec<String> {
-        let items: Vec<&Value> = self.items.query(body).into_iter().collect();
         let mapped = context.data().get("fields").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let mut missing = Vec::new();
         for name in mapped.iter().filter_map(|f| f.get("field")).map(text_of) {
-            let item =
-                items.iter().find(|i| self.names.query(i).into_iter().any(|n| text_of(n).eq_ignore_ascii_case(&name)));
-            let stored = item.is_some_and(|i| self.values.query(i).into_iter().any(|v| !text_of(v).trim().is_empty()));
+            let stored = self.find(body, &name).1.iter().any(|v| !text_of(v).trim().is_empty());
             if !stored {
                 missing.push(format!("`{name}`"));
             }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use super::auth::{Chosen, Credential};
-use super::http::Response;
+use super::auth::{Chosen, Credential, Grants};
+use super::http::{Request, Response};
 use super::load::compile_inline;
 use super::manifest::{Setting, SettingKind, Transport};
 use super::plan::Prepared;
@@ -110,15 +110,43 @@ impl Destination {
         })
     }
 
-    /// The header that authorises requests with `with_credentials`; `None` if there is none to add. `reveal`
-    /// reads the secret (`Secret::reveal`), now or from a cache; its error is passed on.
-    pub fn authorize(
+    /// The secrets that requests with `with_credentials` are authorised by, in the order in which `credential`
+    /// takes them; none if there are none, or a token is asked for instead (`grants`). `reveal` reads one
+    /// (`Secret::reveal`); its error is passed on.
+    pub fn reveal(
         &self,
-        reveal: impl FnOnce(&Secret) -> Result<SecretString, String>,
-    ) -> Result<Option<Credential>, String> {
-        let Some(name) = self.auth.secret() else { return Ok(None) };
-        let secret = self.secrets.get(name).ok_or_else(|| format!("the secret `{name}` is not set"))?;
-        Ok(self.auth.credential(&reveal(secret)?))
+        reveal: impl Fn(&Secret) -> Result<SecretString, String>,
+    ) -> Result<Vec<SecretString>, String> {
+        let names = self.auth.secrets().into_iter();
+        names
+            .map(|name| reveal(self.secrets.get(name).ok_or_else(|| format!("the secret `{name}` is not set"))?))
+            .collect()
+    }
+
+    /// The header for what `reveal` gave, or for the one token of `grants`, and one request; `None` if there is
+    /// none to add.
+    pub fn credential(&self, secrets: &[SecretString], request: &Request) -> Option<Credential> {
+        self.auth.credential(secrets, request, &self.base_url)
+    }
+
+    /// What a token endpoint is to be asked, if requests are authorised by its tokens.
+    pub fn grants(&self) -> Option<&Grants> {
+        match &self.auth {
+            Chosen::Oauth2(grants) => Some(grants),
+            _ => None,
+        }
+    }
+
+    /// A request for the destination's own address, sent to the one that came with a token: `at` takes the place of
+    /// scheme and host.
+    pub fn moved(&self, request: &Request, at: &str) -> Request {
+        let end = self.base_url.find("://").map_or(0, |i| i + 3);
+        let end = self.base_url.get(end..).and_then(|rest| rest.find('/')).map_or(self.base_url.len(), |i| end + i);
+        let rest = self.base_url.get(..end).and_then(|origin| request.url.strip_prefix(origin));
+        match rest {
+            Some(rest) => Request { url: format!("{at}{rest}"), ..request.clone() },
+            None => request.clone(),
+        }
     }
 
     /// A request that changes nothing and needs no session, to try address and credentials; `None` if the
@@ -524,12 +552,17 @@ impl Reader<'_> {
                 Some(when) => step::holds(when, settings),
                 None => Ok(true),
             }
-            .and_then(|holds| if holds { scheme.way.choose(settings).map(Some) } else { Ok(None) });
+            .and_then(|holds| if holds { scheme.way.choose(settings, &self.secrets).map(Some) } else { Ok(None) });
             match chosen {
-                Ok(Some(chosen)) => match chosen.secret().map(str::to_owned) {
-                    Some(name) if !self.secrets.contains_key(&name) => lacking.push(format!("`{name}`")),
-                    _ => return chosen,
-                },
+                Ok(Some(Some(Ok(chosen)))) => return chosen,
+                Ok(Some(Some(Err(sentence)))) => {
+                    self.fault(&[], "bad_url", sentence, "check the settings that it is made of");
+                    return Chosen::None;
+                }
+                Ok(Some(None)) => {
+                    let names = scheme.way.secrets().into_iter().filter(|name| !self.secrets.contains_key(*name));
+                    lacking.push(names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and "));
+                }
                 Ok(None) => {}
                 Err(fault) => self.faults.push(fault.to_diagnostic()),
             }

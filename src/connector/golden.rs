@@ -158,6 +158,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         record: record.as_deref(),
         uncertain: case.uncertain,
         applied: &[],
+        marked: &[],
     };
     // Any fixed moment: answers with dates and the mail's `Date` are read against it.
     let now = Timestamp::from_second(1_771_345_800).map_err(|e| e.to_string())?;

@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::auth::hmac::{Signed, Written};
+use crate::oauth2::{Algorithm, SendAs};
 use crate::outcome::{Class, Reason};
 
 /// A whole `connector.toml`.
@@ -85,12 +87,44 @@ pub struct Record {
     /// An id that fits, for messages.
     #[serde(default)]
     pub example: Option<String>,
+    /// How the record is read as it is now, for `mail2crm plan`.
+    #[serde(default)]
+    pub read: Option<ReadRecord>,
 }
 
 impl Default for Record {
     fn default() -> Self {
-        Self { required: true, pattern: any_id(), example: None }
+        Self { required: true, pattern: any_id(), example: None, read: None }
     }
+}
+
+/// How a record is read, and where its fields are: one of `fields`, `members`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadRecord {
+    /// The step of effect `read` that asks for the record. It uses no captures. If its `when` does not hold, the
+    /// record can't be read with these settings.
+    pub step: String,
+    /// The answer has a list with one item for each field.
+    #[serde(default)]
+    pub fields: Option<FieldsStored>,
+    /// Or: the answer has an object whose members are the fields. An inline template over `settings` that gives a
+    /// JSONPath, such as `$.fields`.
+    #[serde(default)]
+    pub members: Option<String>,
+    /// What is set besides the field map, by the name that people know it by.
+    #[serde(default)]
+    pub also: BTreeMap<String, AlsoSet>,
+}
+
+/// A value of the record that the payload sets besides the field map.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlsoSet {
+    /// JSONPath: where it is in the answer.
+    pub now: String,
+    /// Inline template: what it is set to. Empty: it is not touched.
+    pub then: String,
 }
 
 fn any_id() -> String {
@@ -186,15 +220,23 @@ pub enum Auth {
         #[serde(default)]
         when: Option<String>,
     },
-    /// HTTP Basic (RFC 7617).
+    /// HTTP Basic (RFC 7617). One of `user`, `user_secret`; one of `password`, `password_text`.
     Basic {
         /// Inline template over `settings`; holds unless it comes out empty or `false`.
         #[serde(default)]
         when: Option<String>,
-        /// Inline template over `settings`: the user name.
-        user: String,
+        /// Inline template over `settings`: the user name, such as `{{settings.user}}/token`.
+        #[serde(default)]
+        user: Option<String>,
+        /// Or the name of a secret setting: where the API key is the user name.
+        #[serde(default)]
+        user_secret: Option<String>,
         /// The name of the secret setting with the password.
-        password: String,
+        #[serde(default)]
+        password: Option<String>,
+        /// Or inline template over `settings`: a password that is no secret, such as `X`.
+        #[serde(default)]
+        password_text: Option<String>,
     },
     /// `Authorization: Bearer …` (RFC 6750).
     Bearer {
@@ -217,6 +259,130 @@ pub enum Auth {
         /// The name of the secret setting with the value.
         value: String,
     },
+    /// A header with a keyed hash over parts of the request (HMAC with SHA-256).
+    Hmac {
+        /// Inline template over `settings`; holds unless it comes out empty or `false`.
+        #[serde(default)]
+        when: Option<String>,
+        /// Inline template over `settings`: the header's name.
+        name: String,
+        /// Inline template over `settings`: what stands before the value.
+        #[serde(default)]
+        prefix: String,
+        /// Inline template over `settings`: whose key it is. The value is `user:hash` in base64 then.
+        #[serde(default)]
+        user: Option<String>,
+        /// What is hashed, in order.
+        sign: Vec<Signed>,
+        /// What stands between the parts.
+        #[serde(default)]
+        joint: String,
+        /// How the hash is written: `hex` unless stated.
+        #[serde(default)]
+        digest: Written,
+        /// The name of the secret setting with the key.
+        key: String,
+    },
+    /// A token from a token endpoint (RFC 6749), asked for when it is needed, shared by all deliveries, renewed
+    /// before its end and when it is refused.
+    Oauth2(Box<Oauth2>),
+}
+
+/// How a token is got and used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Oauth2 {
+    /// Inline template over `settings`; holds unless it comes out empty or `false`.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// Which grant.
+    pub grant: Grant,
+    /// Inline template over `settings`: the token endpoint.
+    pub token_url: String,
+    /// How the request is sent: `form` unless stated.
+    #[serde(default)]
+    pub send_as: SendAs,
+    /// Inline template over `settings`: the client's id.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// The name of the secret setting with the client's secret.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// For `refresh_token`: the name of the secret setting with the first one. Those that the server gives in
+    /// exchange are kept beside the ledger.
+    #[serde(default)]
+    pub refresh_token: Option<String>,
+    /// A signed assertion (JWT): for `jwt_bearer` it is the grant, otherwise it stands in place of `client_secret`.
+    #[serde(default)]
+    pub jwt: Option<Jwt>,
+    /// More parameters, such as `scope`: inline templates over `settings`; empty ones are left out.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+    /// More parameters that are secret: the names of secret settings.
+    #[serde(default)]
+    pub secret_params: BTreeMap<String, String>,
+    /// Seconds that a token is used if the answer has no `expires_in`. 300 unless stated.
+    #[serde(default)]
+    #[schemars(range(min = 10, max = 86_400))]
+    pub life: Option<u32>,
+    /// Statuses of the CRM that mean: this token has ended. A new one is asked for and the request is sent again,
+    /// once. `[401]` unless stated.
+    #[serde(default)]
+    pub renew_on: Option<Vec<Status>>,
+    /// Where the token's answer says at which address it is good.
+    #[serde(default)]
+    pub base_url: Option<TokenBase>,
+    /// The header that carries the token. `Authorization` unless stated.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// What stands before the token there. `Bearer ` unless stated.
+    #[serde(default)]
+    pub prefix: Option<String>,
+}
+
+/// The grants of OAuth 2.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// The client acts by itself (RFC 6749 section 4.4).
+    ClientCredentials,
+    /// Somebody agreed once (RFC 6749 section 6).
+    RefreshToken,
+    /// A signed assertion (RFC 7523).
+    JwtBearer,
+}
+
+/// A signed assertion (JWT). `iat`, `exp` and `jti` are made for each.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// `RS256` or `ES256`.
+    pub algorithm: Algorithm,
+    /// The name of the secret setting with the private key, in PEM.
+    pub key: String,
+    /// Its claims, such as `iss`, `sub`, `aud`: inline templates over `settings`; empty ones are left out.
+    pub claims: BTreeMap<String, String>,
+    /// Fields of its head, such as `kid`: inline templates over `settings`.
+    #[serde(default)]
+    pub head: BTreeMap<String, String>,
+    /// Seconds that it is good for. 180 unless stated.
+    #[serde(default = "default_jwt_life")]
+    #[schemars(range(min = 10, max = 3600))]
+    pub life: u32,
+}
+
+fn default_jwt_life() -> u32 {
+    180
+}
+
+/// An address that comes with a token: it takes the place of scheme and host of `http.base_url`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBase {
+    /// JSONPath in the token's answer.
+    pub path: String,
+    /// A regular expression that the whole address must fit; it should begin with `https://`.
+    pub allow: String,
 }
 
 /// An HTTP status or a range of them.

@@ -16,6 +16,7 @@ pub mod http;
 mod load;
 pub mod manifest;
 pub mod plan;
+pub mod reading;
 pub mod reply;
 mod request;
 mod step;
@@ -49,6 +50,7 @@ pub struct Connector {
     pub(crate) replies: Vec<reply::Row>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
+    pub(crate) reading: Option<reading::Reading>,
     pub(crate) email: Option<email::Mail>,
     /// Settings of type `template` → what their text is escaped for.
     pub(crate) slots: Vec<(String, crate::record::Place)>,

@@ -38,6 +38,9 @@ pub struct Inputs<'a> {
     pub uncertain: bool,
     /// Steps whose last applied request is known for this session and destination: name → digest.
     pub applied: &'a [(String, String)],
+    /// Those of them that left the marker of this very delivery: what they wrote stays as it is, also if it would
+    /// be said in other words today.
+    pub marked: &'a [String],
 }
 
 /// A request to be sent now.
@@ -239,6 +242,10 @@ impl<'a> Run<'a> {
         if step.verifies.is_none()
             && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest)
         {
+            self.set(index, State::Unchanged);
+            return Ok(None);
+        }
+        if self.inputs.marked.contains(&step.id) && matches!(self.effect(step)?, Effect::Marked | Effect::Once) {
             self.set(index, State::Unchanged);
             return Ok(None);
         }

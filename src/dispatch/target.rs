@@ -3,14 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
-use crate::connector::http::{Exchange, Request};
+use super::keys::Keys;
+use crate::connector::http::Exchange;
+use crate::connector::reading::FieldPlan;
 use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
 use crate::ledger::Claimed;
 use crate::message::mark::InstanceKey;
@@ -22,7 +21,7 @@ use crate::sender::storage::{FolderSender, Stored};
 use crate::session::Session;
 
 /// The name of the one step of a storage destination, for the ledger.
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 
 /// A destination that deliveries can be taken to.
 #[derive(Debug)]
@@ -104,12 +103,22 @@ impl Target {
             record: claimed.record.as_deref(),
             uncertain: claimed.uncertain,
             applied: &claimed.applied,
+            marked: &claimed.marked,
         };
         match &self.way {
             Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
+    }
+
+    /// The fields that a delivery would set, each with what the record has there now; `None` if that can't be read.
+    /// Changes nothing.
+    pub async fn read_record(&self, inputs: Inputs<'_>) -> Result<Option<Vec<FieldPlan>>, Verdict> {
+        let Way::Rest { to, http, keys } = &self.way else { return Ok(None) };
+        let Some(prepared) = to.read_record(&inputs)? else { return Ok(None) };
+        let response = keys.send(to, http, &prepared.request).await?;
+        to.compare(&response, &inputs, Timestamp::now()).map(Some)
     }
 
     /// Reaches the destination and changes nothing: for `check --online`. The sentence says what was found.
@@ -119,8 +128,7 @@ impl Target {
                 let Some(prepared) = to.check()? else {
                     return Ok("its connector names no request that changes nothing: not tried".to_owned());
                 };
-                let credentials = keys.of(to, &prepared.request).await?;
-                let response = http.send(&prepared.request, &credentials).await?;
+                let response = keys.send(to, http, &prepared.request).await?;
                 match to.judge_check(&response, Timestamp::now()) {
                     verdict if verdict.class == Class::Ok => {
                         Ok(format!("{} answers, the credentials are good", to.base_url()))
@@ -134,64 +142,13 @@ impl Target {
     }
 }
 
-/// How long credentials are used before they are read again: a rotated one is picked up within a minute, and
-/// at once when the old one is refused.
-const FRESH: Duration = Duration::from_secs(60);
-
-/// The headers that authorise requests, as last read from where they come from.
-#[derive(Default)]
-pub struct Keys {
-    /// Held while they are read, so that those who need them together read once.
-    read: Mutex<Option<(Instant, Headers)>>,
-}
-
-/// Header names with their secret values.
-type Headers = Vec<(String, SecretString)>;
-
-impl Keys {
-    /// The headers that a request is to carry. A command or file is read off the runtime.
-    async fn of(&self, to: &Arc<Destination>, request: &Request) -> Result<Headers, Verdict> {
-        if !request.with_credentials {
-            return Ok(Headers::new());
-        }
-        let mut read = self.read.lock().await;
-        if let Some((at, headers)) = &*read
-            && at.elapsed() < FRESH
-        {
-            return Ok(headers.clone());
-        }
-        let from = to.clone();
-        let revealed = tokio::task::spawn_blocking(move || from.authorize(|secret| secret.reveal())).await;
-        let credential = revealed.unwrap_or_else(|_| Err("reading it was broken off".to_owned()));
-        let credential = credential.map_err(|detail| Verdict::new(Class::Pause, Reason::Unauthorized, detail))?;
-        let headers: Headers = credential.into_iter().map(|c| (c.name, c.value)).collect();
-        *read = Some((Instant::now(), headers.clone()));
-        Ok(headers)
-    }
-
-    /// They were refused: read anew before the next request.
-    async fn forget(&self) {
-        *self.read.lock().await = None;
-    }
-}
-
-impl std::fmt::Debug for Keys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keys")
-    }
-}
-
 async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
     let mut run = Run::new(to, inputs);
     loop {
         match run.next() {
             Next::Finished(report) => return report.into(),
             Next::Send(prepared) => {
-                let sent = match keys.of(to, &prepared.request).await {
-                    Ok(credentials) => http.send(&prepared.request, &credentials).await,
-                    Err(verdict) => Err(verdict),
-                };
-                let verdict = match sent {
+                let verdict = match keys.send(to, http, &prepared.request).await {
                     Ok(response) => run.answer(&response, Timestamp::now()),
                     Err(verdict) => run.failed(verdict),
                 };
@@ -208,7 +165,7 @@ async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: In
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
-    if inputs.applied.iter().any(|(step, digest)| step == email::STEP && *digest == mail.digest) {
+    if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
         return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
     }
     let sent = smtp.send(&mail.from, &mail.to, &mail.bytes).await;

@@ -11,7 +11,7 @@ use rusqlite::blob::ZeroBlob;
 use serde_json::{Map, Value};
 
 use super::brake::{Alarm, Brake, Pace};
-use super::delivery::{Change, Delivery, is_free, lane};
+use super::delivery::{Change, Delivery, Entry, lane};
 use super::handle::Ledger;
 use super::sql::{OptionalExtension, Row, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
@@ -482,32 +482,17 @@ impl Intake<'_> {
                 (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
             };
             let waits = state == DeliveryState::Waiting;
-            let head = waits && is_free(self.tx.sql, &leg.destination, &lane)?;
-            self.tx
-                .sql
-                .prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
-                .execute([&leg.destination])?;
-            let delivery = self
-                .tx
-                .sql
-                .prepare_cached(
-                    "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
-                     reason, detail, created_at, since, changed_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11)",
-                )?
-                .insert(params![
-                    session,
-                    version,
-                    leg.destination,
-                    leg.record,
-                    lane,
-                    state.as_str(),
-                    head,
-                    next_at,
-                    reason.map(Reason::as_str),
-                    detail,
-                    now,
-                ])?;
+            let delivery = Entry {
+                session,
+                version,
+                destination: &leg.destination,
+                record: leg.record.as_deref(),
+                state,
+                next_at,
+                reason,
+                detail,
+            }
+            .insert(self.tx.sql, self.now)?;
             made.due += usize::from(waits);
             let held = hold.is_some();
             if may_go && pace.count(self.tx.sql, delivery, &leg.destination, &lane, held)? {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::delivery::{Change, Delivery, moment};
 use super::handle::Ledger;
+use super::replay::applied_to;
 use super::sql::{self, OptionalExtension as _, Row, Sql, params};
 use super::{Claimed, DeliveryState, Fault};
 use crate::ids::{DeliveryId, VersionId};
@@ -170,14 +171,17 @@ fn take(sql: &Sql, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
+                marked: Vec::new(),
                 lease: row.get(4)?,
             };
             Ok((claimed, row.get::<_, i64>(0)?))
         })?;
-    let mut statement =
-        sql.prepare_cached("SELECT step, digest FROM applied WHERE session = ?1 AND destination = ?2 ORDER BY step")?;
-    let applied = statement.query_map(params![session, claimed.destination], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    claimed.applied = applied.collect::<Result<_, _>>()?;
+    for applied in applied_to(sql, session, &claimed.destination)? {
+        if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
+            claimed.marked.push(applied.step.clone());
+        }
+        claimed.applied.push((applied.step, applied.digest));
+    }
     Ok(claimed)
 }
 

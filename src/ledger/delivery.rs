@@ -115,6 +115,21 @@ impl Delivery {
         })
     }
 
+    /// Puts it in line by hand, due now, with the record that it goes to if that was said; the retry horizon
+    /// begins anew.
+    pub(super) fn put_in_line(&mut self, sql: &Sql, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
+        let at = now.as_millisecond();
+        if let Some(record) = record {
+            self.lane = lane(Some(record), self.session);
+            sql.prepare_cached("UPDATE deliveries SET record = ?2, lane = ?3 WHERE id = ?1")?
+                .execute(params![self.id, record, self.lane])?;
+        }
+        let change = Change { next_at: Some(at), ..Change::new(DeliveryState::Waiting, None, None) };
+        self.become_(sql, change, now)?;
+        sql.prepare_cached("UPDATE deliveries SET since = ?2 WHERE id = ?1")?.execute([self.id, at])?;
+        Ok(())
+    }
+
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
     pub(super) fn become_(&self, sql: &Sql, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
@@ -145,6 +160,48 @@ impl Delivery {
     }
 }
 
+/// A delivery that is to be written down.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'a> {
+    pub(super) session: i64,
+    pub(super) version: i64,
+    pub(super) destination: &'a str,
+    pub(super) record: Option<&'a str>,
+    pub(super) state: DeliveryState,
+    pub(super) next_at: Option<i64>,
+    pub(super) reason: Option<Reason>,
+    pub(super) detail: Option<&'a str>,
+}
+
+impl Entry<'_> {
+    /// Writes the row, at its place in line; gives its number.
+    pub(super) fn insert(&self, sql: &Sql, now: Timestamp) -> Result<i64, Fault> {
+        let lane = lane(self.record, self.session);
+        let head = self.state == DeliveryState::Waiting && is_free(sql, self.destination, &lane)?;
+        sql.prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
+            .execute([self.destination])?;
+        Ok(sql
+            .prepare_cached(
+                "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
+                 reason, detail, created_at, since, changed_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11)",
+            )?
+            .insert(params![
+                self.session,
+                self.version,
+                self.destination,
+                self.record,
+                lane,
+                self.state.as_str(),
+                head,
+                self.next_at,
+                self.reason.map(Reason::as_str),
+                self.detail,
+                now.as_millisecond(),
+            ])?)
+    }
+}
+
 /// Makes the first waiting one of a lane its head, if none of the lane is being sent.
 pub(super) fn advance(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fault> {
     if is_sending(sql, destination, lane)? {
@@ -159,7 +216,7 @@ pub(super) fn advance(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fa
 }
 
 /// Whether a new delivery would be the head of this lane.
-pub(super) fn is_free(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_free(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     let waits = sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 LIMIT 1")?
         .exists([destination, lane])?;

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::accept::PARKED_FOR_MS;
-use super::delivery::{Change, Delivery, lane};
+use super::delivery::{Change, Delivery};
 use super::handle::Ledger;
-use super::read::Filter;
 use super::sql::{OptionalExtension, params};
 use super::{DeliveryState, Fault, MessageState};
 use crate::ids::{DeliveryId, MessageId};
@@ -27,15 +26,6 @@ pub struct Handled<I, S> {
     pub detail: String,
 }
 
-/// Which deliveries to retry.
-#[derive(Debug, Clone)]
-pub enum Which {
-    /// These.
-    Ids(Vec<DeliveryId>),
-    /// All that fit. Without a state in the filter: the dead ones.
-    All(Filter<DeliveryState>),
-}
-
 type Answer = (Option<DeliveryState>, String);
 
 impl Ledger {
@@ -43,17 +33,10 @@ impl Ledger {
     /// without a record is parked again; one whose session has a newer version becomes superseded.
     pub async fn retry(
         &self,
-        which: Which,
+        ids: Vec<DeliveryId>,
         dry_run: bool,
         now: Timestamp,
     ) -> Result<Vec<Handled<DeliveryId, DeliveryState>>, Fault> {
-        let ids = match which {
-            Which::Ids(ids) => ids,
-            Which::All(mut filter) => {
-                filter.state = filter.state.or(Some(DeliveryState::Dead));
-                self.deliveries(filter).await?.into_iter().map(|row| row.id).collect()
-            }
-        };
         self.by_hand(ids, dry_run, None, None, now, |delivery| match delivery.state {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting if !delivery.newest => {
                 (Some(DeliveryState::Superseded), "a newer version of its session took its place".to_owned())
@@ -138,24 +121,18 @@ impl Ledger {
                 let (after, detail) = decide(&delivery);
                 let before = Some(delivery.state);
                 if let Some(to) = after.filter(|_| !dry_run) {
-                    let at = now.as_millisecond();
-                    if let (Some(record), DeliveryState::Waiting) = (&record, to) {
-                        delivery.lane = lane(Some(record), delivery.session);
-                        tx.sql
-                            .prepare_cached("UPDATE deliveries SET record = ?2, lane = ?3 WHERE id = ?1")?
-                            .execute(params![id.0, record, delivery.lane])?;
-                    }
                     let (reason, next_at) = match to {
+                        DeliveryState::Waiting => {
+                            delivery.put_in_line(tx.sql, record.as_deref(), now)?;
+                            tx.wake();
+                            handled.push(Handled { id, before, after, detail });
+                            continue;
+                        }
                         DeliveryState::Discarded => (Some(Reason::Discarded), None),
                         DeliveryState::Superseded => (Some(Reason::Superseded), None),
-                        DeliveryState::Parked => (Some(Reason::NoRecordId), Some(at + PARKED_FOR_MS)),
-                        _ => (None, Some(at)),
+                        _ => (Some(Reason::NoRecordId), Some(now.as_millisecond() + PARKED_FOR_MS)),
                     };
                     delivery.become_(tx.sql, Change { next_at, ..Change::new(to, reason, why.as_deref()) }, now)?;
-                    if to == DeliveryState::Waiting {
-                        tx.sql.prepare_cached("UPDATE deliveries SET since = ?2 WHERE id = ?1")?.execute([id.0, at])?;
-                        tx.wake();
-                    }
                 }
                 handled.push(Handled { id, before, after, detail });
             }

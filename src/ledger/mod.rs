@@ -6,6 +6,7 @@
 
 mod accept;
 mod audit;
+mod backlog;
 mod brake;
 mod claim;
 mod delivery;
@@ -16,6 +17,7 @@ mod key;
 mod pause;
 mod read;
 mod record;
+mod replay;
 mod retention;
 mod schema;
 mod sql;
@@ -37,14 +39,16 @@ use crate::session::evidence::Evidence;
 use crate::session::{Session, SessionKey};
 
 pub use audit::{Audit, Gap};
+pub use backlog::{Backlog, Undelivered};
 pub use brake::{Alarm, Brake};
 pub use erase::Erased;
-pub use hand::{Handled, Which};
+pub use hand::Handled;
 pub use handle::Ledger;
 pub use key::{instance_key, key_path, known_key};
 pub use pause::Paused;
 pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
+pub use replay::{Applied, Page, Replay, Replayed, There, Whole};
 pub use retention::Swept;
 pub use sqlite::Ownership;
 pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory, VersionRow};
@@ -247,6 +251,9 @@ pub struct Claimed {
     pub since: Timestamp,
     /// Steps whose last applied rendered request is known for this session and destination: name → digest.
     pub applied: Vec<(String, String)>,
+    /// Those of them that were applied with this very content on this very record: what they left there has the
+    /// marker of this delivery.
+    pub marked: Vec<String>,
     /// Fences the lease: `record` refuses results of an older one.
     pub lease: i64,
 }

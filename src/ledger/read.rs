@@ -12,6 +12,7 @@ use super::handle::Ledger;
 use super::sql::{self, Held, OptionalExtension, Row, Sql};
 use super::{DeliveryState, Fault, MessageState};
 use crate::ids::{DeliveryId, MessageId, VersionId};
+use crate::outcome::Reason;
 use crate::session::SessionKey;
 
 /// What a list is narrowed to; everything that is set must fit. `S` is the kind of state.
@@ -19,6 +20,8 @@ use crate::session::SessionKey;
 pub struct Filter<S> {
     /// For sessions: those with a delivery in this state.
     pub state: Option<S>,
+    /// For sessions: those with a delivery that has it.
+    pub reason: Option<Reason>,
     /// The name of the source it came from.
     pub source: Option<String>,
     /// For messages and sessions: those with a delivery to it.
@@ -39,6 +42,7 @@ impl<S> Default for Filter<S> {
     fn default() -> Self {
         Self {
             state: None,
+            reason: None,
             source: None,
             destination: None,
             record: None,
@@ -159,6 +163,20 @@ impl Where {
         }
     }
 
+    fn of_deliveries(filter: Filter<DeliveryState>) -> Self {
+        let mut fits = Self::default();
+        fits.when(filter.state, |w, state| w.conditions.push(format!("d.state = '{}'", state.as_str())));
+        fits.when(filter.reason, |w, reason| w.and("d.reason = ?", reason.as_str().to_owned()));
+        fits.when(filter.destination, |w, name| w.and("d.destination = ?", name));
+        fits.when(filter.record, |w, record| w.and("d.record = ?", record));
+        fits.when(filter.source, |w, source| {
+            w.and("EXISTS (SELECT 1 FROM messages m WHERE m.id = v.message AND m.source = ?)", source);
+        });
+        fits.when(filter.session, |w, key| w.session(&key));
+        fits.times("d.created_at", filter.since, filter.until);
+        fits
+    }
+
     fn session(&mut self, key: &SessionKey) {
         self.conditions.push("s.instance = ? AND s.channel = ? AND s.session_id = ?".to_owned());
         let words = [key.instance.clone(), key.channel.as_str().to_owned(), key.id.clone()];
@@ -193,6 +211,7 @@ impl Ledger {
         self.read(move |sql| {
             let mut fits = Where::default();
             fits.when(filter.state, |w, state| w.conditions.push(format!("m.state = '{}'", state.as_str())));
+            fits.when(filter.reason, |w, reason| w.and("m.reason = ?", reason.as_str().to_owned()));
             fits.when(filter.source, |w, source| w.and("m.source = ?", source));
             fits.when(filter.destination, |w, name| {
                 w.and(
@@ -228,6 +247,7 @@ impl Ledger {
             let mut fits = Where::default();
             let with = "EXISTS (SELECT 1 FROM deliveries d WHERE d.session = s.id AND";
             fits.when(filter.state, |w, state| w.conditions.push(format!("{with} d.state = '{}')", state.as_str())));
+            fits.when(filter.reason, |w, reason| w.and(&format!("{with} d.reason = ?)"), reason.as_str().to_owned()));
             fits.when(filter.destination, |w, name| w.and(&format!("{with} d.destination = ?)"), name));
             fits.when(filter.record, |w, record| w.and(&format!("{with} d.record = ?)"), record));
             fits.when(filter.source, |w, source| {
@@ -247,16 +267,22 @@ impl Ledger {
     /// Deliveries that fit, newest first.
     pub async fn deliveries(&self, filter: Filter<DeliveryState>) -> Result<Vec<DeliveryRow>, Fault> {
         self.read(move |sql| {
-            let mut fits = Where::default();
-            fits.when(filter.state, |w, state| w.conditions.push(format!("d.state = '{}'", state.as_str())));
-            fits.when(filter.destination, |w, name| w.and("d.destination = ?", name));
-            fits.when(filter.record, |w, record| w.and("d.record = ?", record));
-            fits.when(filter.source, |w, source| {
-                w.and("EXISTS (SELECT 1 FROM messages m WHERE m.id = v.message AND m.source = ?)", source);
-            });
-            fits.when(filter.session, |w, key| w.session(&key));
-            fits.times("d.created_at", filter.since, filter.until);
-            fits.rows(sql, DELIVERY, "d.id", filter.limit, delivery_row)
+            let limit = filter.limit;
+            Where::of_deliveries(filter).rows(sql, DELIVERY, "d.id", limit, delivery_row)
+        })
+        .await
+    }
+
+    /// The numbers of the deliveries that fit, oldest first.
+    pub async fn delivery_ids(&self, filter: Filter<DeliveryState>) -> Result<Vec<DeliveryId>, Fault> {
+        self.read(move |sql| {
+            let limit = filter.limit;
+            let select =
+                "SELECT d.id FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+            let mut ids =
+                Where::of_deliveries(filter).rows(sql, select, "d.id", limit, |row| Ok(DeliveryId(row.get(0)?)))?;
+            ids.reverse();
+            Ok(ids)
         })
         .await
     }

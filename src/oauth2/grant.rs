@@ -1,13 +1,19 @@
 //! `oauth2 = { … }`: which grant is asked for and where (RFC 6749 sections 4.4 and 6), with what Google and
-//! Microsoft want filled in, as the form of a token request. Asks nobody.
+//! Microsoft want filled in, or what a CRM's manifest says, as a token request. Asks nobody.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
+use super::ask::{Ask, Base, How, SendAs};
+use super::assertion::Signer;
 use crate::digest::sha256;
 use crate::secret::Secret;
 use crate::tls::is_loopback;
@@ -144,50 +150,185 @@ pub(super) struct Grant {
     pub(super) refresh_token: Option<SecretString>,
     /// Where newer refresh tokens than this one are kept.
     pub(super) kept_in: PathBuf,
-    client_id: String,
-    client_secret: Option<SecretString>,
-    scope: Option<String>,
+    pub(super) words: Words,
+    /// Seconds that a token is used whose life is not told.
+    pub(super) life: Option<u32>,
+    pub(super) base: Option<Arc<Base>>,
+    pub(super) ca_file: Option<PathBuf>,
+    send_as: SendAs,
+    /// What never changes from request to request: name, value, and whether it is the client's own id or secret.
+    fields: Vec<(String, SecretString)>,
+    client: Option<(SecretString, SecretString)>,
+    signer: Option<Signer>,
 }
 
+/// What credentials are called where the operator writes them, for messages.
+pub(super) struct Words {
+    /// The key of the client's id and secret.
+    pub(super) client: &'static str,
+    /// The key of what is shown as the grant.
+    pub(super) consent: &'static str,
+    /// The key of the token endpoint.
+    pub(super) address: &'static str,
+    /// The key of the scope.
+    pub(super) scope: &'static str,
+}
+
+const OF_MAILBOXES: Words = Words {
+    client: "`oauth2.client_id` and `oauth2.client_secret`",
+    consent: "`oauth2.refresh_token`",
+    address: "`oauth2.token_url`",
+    scope: "`oauth2.scope`",
+};
+
+const OF_DESTINATIONS: Words = Words {
+    client: "the client's id and secret (or key) in the destination's settings",
+    consent: "the refresh token (or the user that the client acts for) in the destination's settings",
+    address: "the settings that the token address is made of",
+    scope: "the scope",
+};
+
 impl Grant {
-    /// Reads the secrets. The error is a sentence.
+    /// Reads the secrets of a mailbox. The error is a sentence.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
-        let reveal = |secret: &Option<Secret>| secret.as_ref().map(Secret::reveal).transpose();
-        let (client_secret, refresh_token) = (reveal(&settings.client_secret)?, reveal(&settings.refresh_token)?);
-        let token_url = Url::parse(&settings.token_url()).map_err(|_| "`token_url` is not a URL".to_owned())?;
-        let scope = settings.scope();
+        let how = match &settings.refresh_token {
+            Some(token) => How::RefreshToken(token.clone()),
+            None => How::ClientCredentials,
+        };
+        let ask = Ask {
+            token_url: settings.token_url(),
+            how,
+            send_as: SendAs::Form,
+            client_id: Some(settings.client_id.clone()),
+            client_secret: settings.client_secret.clone(),
+            assertion: None,
+            params: settings.scope().map(|scope| ("scope".to_owned(), scope)).into_iter().collect(),
+            secret_params: Vec::new(),
+            life: None,
+            base: None,
+            ca_file: settings.ca_file.clone(),
+        };
+        Self::read(&ask, &settings.state, OF_MAILBOXES)
+    }
+
+    /// Reads the secrets of a destination. The error is a sentence.
+    pub(super) fn of_destination(ask: &Ask, state: &Path) -> Result<Self, String> {
+        Self::read(ask, state, OF_DESTINATIONS)
+    }
+
+    fn read(ask: &Ask, state: &Path, words: Words) -> Result<Self, String> {
+        let token_url =
+            Url::parse(&ask.token_url).map_err(|_| format!("the token address `{}` is not a URL", ask.token_url))?;
+        let client_secret = ask.client_secret.as_ref().map(Secret::reveal).transpose()?;
+        let (grant_type, refresh_token) = match &ask.how {
+            How::ClientCredentials => ("client_credentials", None),
+            How::RefreshToken(token) => ("refresh_token", Some(token.reveal()?)),
+            How::JwtBearer => (JWT_BEARER, None),
+        };
         let shown = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
-        let ca_file = settings.ca_file.as_ref().map(|path| path.display().to_string());
         let digest = |parts: &[Option<String>]| sha256(format!("{parts:?}").as_bytes());
         // The owner's consent, whatever is asked for with it.
-        let consent = [Some(token_url.to_string()), Some(settings.client_id.clone()), shown(&refresh_token)];
-        let mut kept_in = settings.state.clone().into_os_string();
+        let consent = [Some(token_url.to_string()), ask.client_id.clone(), shown(&refresh_token)];
+        let mut kept_in = state.to_owned().into_os_string();
         kept_in.push(format!(".oauth2-{}", digest(&consent).get(..16).unwrap_or_default()));
         let kept_in = PathBuf::from(kept_in);
-        let rest = [shown(&client_secret), scope.clone(), ca_file, Some(kept_in.display().to_string())];
+        let mut fields: Vec<(String, SecretString)> = vec![("grant_type".into(), grant_type.to_owned().into())];
+        let own = |text: &String| SecretString::from(text.clone());
+        let client = match (ask.send_as, &ask.client_id) {
+            (SendAs::Basic, Some(id)) => Some((own(id), client_secret.clone().unwrap_or_default())),
+            (_, id) => {
+                fields.extend(id.iter().map(|id| ("client_id".to_owned(), own(id))));
+                fields.extend(client_secret.iter().map(|secret| ("client_secret".to_owned(), secret.clone())));
+                None
+            }
+        };
+        fields.extend(ask.params.iter().filter(|(_, v)| !v.is_empty()).map(|(name, value)| (name.clone(), own(value))));
+        for (name, secret) in &ask.secret_params {
+            fields.push((name.clone(), secret.reveal()?));
+        }
+        let key = ask.assertion.as_ref().map(|a| a.key.reveal()).transpose()?;
+        let signer = match ask.assertion.as_ref().zip(key.as_ref()) {
+            Some((assertion, key)) => Some(Signer::new(assertion, key)?),
+            None => None,
+        };
+        let mut all: Vec<Option<String>> = consent.to_vec();
+        all.extend(
+            fields.iter().flat_map(|(name, value)| [Some(name.clone()), Some(value.expose_secret().to_owned())]),
+        );
+        let paths = [Some(kept_in.display().to_string()), ask.ca_file.as_ref().map(|path| path.display().to_string())];
+        all.extend(paths);
+        all.extend([shown(&client_secret), shown(&key), ask.assertion.as_ref().map(|a| format!("{a:?}"))]);
+        // The rest of what an answer is taken for.
+        all.push(Some(format!("{:?} {:?} {:?}", ask.send_as, ask.life, ask.base)));
         Ok(Self {
-            identity: digest(&[&consent[..], &rest].concat()),
+            identity: digest(&all),
             token_url,
             refresh_token,
             kept_in,
-            client_id: settings.client_id.clone(),
-            client_secret,
-            scope,
+            words,
+            life: ask.life,
+            base: ask.base.clone(),
+            ca_file: ask.ca_file.clone(),
+            send_as: ask.send_as,
+            fields,
+            client,
+            signer,
         })
     }
 
-    /// The body of a token request.
-    pub(super) fn form(&self, refresh_token: Option<&SecretString>) -> String {
-        let mut fields = match refresh_token {
-            Some(token) => vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())],
-            None => vec![("grant_type", "client_credentials")],
+    /// A token request: what it holds, its content type, and the `Authorization` header if it has one. `now` is in
+    /// seconds since 1970; `id` is not used twice.
+    pub(super) fn request(&self, refresh_token: Option<&SecretString>, now: i64, id: &str) -> Result<Asked, String> {
+        let assertion = self.signer.as_ref().map(|signer| signer.sign(now, id)).transpose()?;
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        for (name, value) in &self.fields {
+            fields.push((name, value.expose_secret()));
+            if name == "grant_type"
+                && let Some(token) = refresh_token
+            {
+                fields.push(("refresh_token", token.expose_secret()));
+            }
+        }
+        let is_grant = self.fields.first().is_some_and(|(_, grant)| grant.expose_secret() == JWT_BEARER);
+        match &assertion {
+            Some(signed) if is_grant => fields.push(("assertion", signed)),
+            Some(signed) => {
+                fields.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
+                fields.push(("client_assertion", signed));
+            }
+            None => {}
+        }
+        let authorization = self.client.as_ref().map(|(id, secret)| {
+            let part = |text: &SecretString| {
+                let encoded = form(&[("", text.expose_secret())]);
+                encoded.strip_prefix('=').unwrap_or(&encoded).to_owned()
+            };
+            format!("Basic {}", STANDARD.encode(format!("{}:{}", part(id), part(secret)))).into()
+        });
+        let (content_type, body) = match self.send_as {
+            SendAs::Json => {
+                let object: Map<String, Value> =
+                    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+                ("application/json", Value::Object(object).to_string())
+            }
+            SendAs::Form | SendAs::Basic => ("application/x-www-form-urlencoded", form(&fields)),
         };
-        fields.push(("client_id", &self.client_id));
-        fields.extend(self.client_secret.as_ref().map(|secret| ("client_secret", secret.expose_secret())));
-        fields.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
-        let url = Url::parse_with_params("http://localhost", fields);
-        url.ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default()
+        Ok(Asked { content_type, body, authorization })
     }
+}
+
+/// A token request, ready.
+pub(super) struct Asked {
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+    pub(super) authorization: Option<SecretString>,
+}
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let url = Url::parse_with_params("http://localhost", fields);
+    url.ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -198,6 +339,10 @@ mod tests {
         toml::from_str(toml).expect("settings")
     }
 
+    fn body(grant: &Grant) -> String {
+        grant.request(grant.refresh_token.as_ref(), 0, "j").expect("a request").body
+    }
+
     #[test]
     fn the_two_providers_need_little() {
         let microsoft = read("provider = 'microsoft'\ntenant = 'acme.example'\nclient_id = 'c'\nclient_secret = 's&'");
@@ -205,13 +350,13 @@ mod tests {
         let grant = Grant::of(&microsoft).expect("a grant");
         assert_eq!(grant.token_url.as_str(), "https://login.microsoftonline.com/acme.example/oauth2/v2.0/token");
         let form = "grant_type=client_credentials&client_id=c&client_secret=s%26&scope=https%3A%2F%2Foutlook.office365.com%2F.default";
-        assert_eq!(grant.form(None), form);
+        assert_eq!(body(&grant), form);
         let google = read("provider = 'google'\nclient_id = 'c'\nclient_secret = 's'\nrefresh_token = 'r'");
         assert_eq!(google.validate(), []);
         let grant = Grant::of(&google).expect("a grant");
         assert_eq!(grant.token_url.as_str(), "https://oauth2.googleapis.com/token");
         let form = "grant_type=refresh_token&refresh_token=r&client_id=c&client_secret=s";
-        assert_eq!(grant.form(grant.refresh_token.as_ref()), form);
+        assert_eq!(body(&grant), form);
     }
 
     #[test]
@@ -238,5 +383,57 @@ mod tests {
         assert_ne!(of("refresh_token = 'r'").identity, of("refresh_token = 'q'").identity);
         assert_ne!(of("client_secret = 'r'").identity, of("refresh_token = 'r'").identity);
         assert_eq!(of("refresh_token = 'r'").kept_in, of("refresh_token = 'r'\nscope = 'x'").kept_in);
+    }
+
+    fn ask(how: How, send_as: SendAs) -> Ask {
+        Ask {
+            token_url: "https://crm.example/token".into(),
+            how,
+            send_as,
+            client_id: Some("c 1".into()),
+            client_secret: Some(Secret::Plain("s&:".into())),
+            assertion: None,
+            params: vec![("soid".into(), "x.1".into()), ("scope".into(), String::new())],
+            secret_params: vec![("password".into(), Secret::Plain("p".into()))],
+            life: None,
+            base: None,
+            ca_file: None,
+        }
+    }
+
+    #[test]
+    fn a_request_is_sent_as_a_form_as_json_or_with_the_client_in_a_header() {
+        let asked = |send_as| {
+            let grant = Grant::of_destination(&ask(How::ClientCredentials, send_as), Path::new("l")).expect("a grant");
+            grant.request(None, 0, "j").expect("a request")
+        };
+        let form = asked(SendAs::Form);
+        let sent = "grant_type=client_credentials&client_id=c+1&client_secret=s%26%3A&soid=x.1&password=p";
+        assert_eq!((form.body.as_str(), form.authorization.is_none()), (sent, true));
+        let json = asked(SendAs::Json);
+        let sent = r#"{"grant_type":"client_credentials","client_id":"c 1","client_secret":"s&:","soid":"x.1","password":"p"}"#;
+        assert_eq!((json.body.as_str(), json.content_type), (sent, "application/json"));
+        let basic = asked(SendAs::Basic);
+        assert_eq!(basic.body, "grant_type=client_credentials&soid=x.1&password=p");
+        let expected = format!("Basic {}", STANDARD.encode("c+1:s%26%3A"));
+        assert_eq!(basic.authorization.expect("a header").expose_secret(), expected);
+    }
+
+    #[test]
+    fn an_assertion_is_the_grant_or_stands_in_place_of_the_secret() {
+        let key = Secret::Plain(include_str!("test-keys/p256.pem").into());
+        let algorithm = crate::oauth2::Algorithm::ES256;
+        let assertion = crate::oauth2::Assertion { algorithm, key, head: vec![], claims: vec![], life: 60 };
+        let sent = |how| {
+            let ask = Ask { assertion: Some(assertion.clone()), client_secret: None, ..ask(how, SendAs::Form) };
+            let grant = Grant::of_destination(&ask, Path::new("l")).expect("a grant");
+            grant.request(None, 0, "j").expect("a request").body
+        };
+        let bearer = sent(How::JwtBearer);
+        assert!(bearer.starts_with("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&"), "{bearer}");
+        assert!(bearer.contains("&assertion=ey") && !bearer.contains("client_assertion"), "{bearer}");
+        let client = sent(How::ClientCredentials);
+        assert!(client.starts_with("grant_type=client_credentials&"), "{client}");
+        assert!(client.contains("assertion-type%3Ajwt-bearer&client_assertion=ey"), "{client}");
     }
 }

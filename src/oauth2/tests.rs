@@ -63,7 +63,7 @@ impl Endpoint {
 /// As after a new start of the program.
 fn fresh(settings: &Settings) -> Arc<Account> {
     let grant = Grant::of(settings).expect("a grant");
-    let http = client(settings, &grant.token_url).expect("a client");
+    let http = client(&grant).expect("a client");
     Arc::new(Account::new(grant, http))
 }
 

@@ -43,13 +43,19 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
         };
         let way = match &destination.way {
             Way::Rest { to, ca_file } => {
-                if let Err(sentence) = to.authorize(|secret| secret.reveal()) {
+                let tokens = to.grants().into_iter().flat_map(|grants| grants.ask.secrets());
+                let unread = tokens.filter_map(|secret| secret.reveal().err());
+                for sentence in unread.chain(to.reveal(|secret| secret.reveal()).err()) {
                     fault(sentence, "set it for the user that runs mail2crm");
                 }
                 let settings =
                     HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
                 match HttpSender::new(settings) {
-                    Ok(http) => dispatch::Way::Rest { to: to.clone(), http, keys: dispatch::Keys::default() },
+                    Ok(http) => dispatch::Way::Rest {
+                        to: to.clone(),
+                        http,
+                        keys: dispatch::Keys::new(config.state.clone(), ca_file.clone()),
+                    },
                     Err(sentence) => {
                         fault(sentence, "`ca_file` names a PEM file of authorities");
                         continue;

@@ -124,6 +124,7 @@ pub(super) async fn run<F: Folder>(
         });
         let (after, found) = listing.await.map_err(|error| super::file_fault("list", folder.path(), &error))?;
         memory = after;
+        let has_news = !found.is_empty();
         let mut reading = Reading::new(folder.clone(), found);
         while !stop.is_cancelled() {
             let reads = super::blocking(move || {
@@ -154,6 +155,10 @@ pub(super) async fn run<F: Folder>(
             })
             .await
             .map_err(|error| super::file_fault("settle", Path::new(""), &error))?;
+        }
+        // What is found counts once it is committed.
+        if !has_news {
+            inlet.looked();
         }
         super::pause(poll, &stop).await;
     }

@@ -166,6 +166,10 @@ impl Recipe for Settings {
         vec![&mut self.path]
     }
 
+    fn period(&self) -> Option<Duration> {
+        Some(super::poll(self.poll_seconds))
+    }
+
     fn limit_to(&mut self, message_bytes: usize) {
         self.max_bytes = message_bytes;
     }

@@ -170,6 +170,10 @@ impl Recipe for Settings {
         vec![&mut self.path]
     }
 
+    fn period(&self) -> Option<Duration> {
+        Some(super::poll(self.poll_seconds))
+    }
+
     fn limit_to(&mut self, message_bytes: usize) {
         self.max_bytes = message_bytes;
     }
@@ -206,6 +210,7 @@ impl Source for Mbox {
                 let (portion, now) = read.await.map_err(fault)?;
                 let Some(Portion { items, mark: after }) = portion else {
                     rested = now;
+                    inlet.looked();
                     super::pause(poll, &stop).await;
                     continue;
                 };

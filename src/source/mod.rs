@@ -17,6 +17,7 @@ mod listen;
 pub mod maildir;
 pub mod mbox;
 pub mod pop3;
+mod pulse;
 pub mod smtp;
 mod start;
 mod tls;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::outcome::Reason;
 use crate::secret::Secret;
 
+pub use pulse::Pulse;
 pub use start::Start;
 
 /// The most items of one batch.
@@ -78,6 +80,11 @@ pub trait Recipe: Send {
         false
     }
 
+    /// The longest time between two looks while all is well; `None` if it waits to be called.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
+
     /// Says where the ledger is, beside which renewed credentials are kept.
     fn keep_beside(&mut self, _state: &Path) {}
 }
@@ -112,6 +119,10 @@ macro_rules! kinds {
 
             fn knows_peers(&self) -> bool {
                 match self { $(Self::$name(settings) => settings.knows_peers(),)* }
+            }
+
+            fn period(&self) -> Option<Duration> {
+                match self { $(Self::$name(settings) => Recipe::period(&**settings),)* }
             }
 
             fn keep_beside(&mut self, state: &Path) {
@@ -260,12 +271,24 @@ pub struct Found {
 pub struct Inlet {
     source: Arc<str>,
     to_intake: mpsc::Sender<Handover>,
+    pulse: Pulse,
 }
 
 impl Inlet {
     /// An inlet for the source with this name.
     pub fn new(source: impl Into<Arc<str>>, to_intake: mpsc::Sender<Handover>) -> Self {
-        Self { source: source.into(), to_intake }
+        Self { source: source.into(), to_intake, pulse: Pulse::default() }
+    }
+
+    /// The same, with signs of life that somebody looks at.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
+    }
+
+    /// Says that the source looked, or listens, and nothing is amiss.
+    pub fn looked(&self) {
+        self.pulse.looked();
     }
 
     /// Hands a batch over and waits for its commit: one answer per item, in order. If intake is gone, all
@@ -289,7 +312,11 @@ impl Inlet {
         if self.to_intake.send(handover).await.is_err() {
             return again();
         }
-        settled.await.unwrap_or_else(|_| again())
+        let settled = settled.await.unwrap_or_else(|_| again());
+        if !settled.iter().any(|answer| matches!(answer, Settled::TryAgain(_))) {
+            self.pulse.took();
+        }
+        settled
     }
 
     /// Commits a position alone, such as the place of a first contact. The fault says that it is not safe:

@@ -2,7 +2,9 @@
 
 mod delivering;
 mod guarding;
+mod planning;
 mod reading;
+mod replaying;
 mod surface;
 
 use super::support::cli::{Bench, Crm, TOKEN};

@@ -8,6 +8,7 @@ mod connectors;
 mod corpus;
 mod extract;
 mod fuzzed;
+mod health;
 mod imap;
 mod listening;
 mod mailboxes;

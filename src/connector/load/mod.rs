@@ -3,6 +3,8 @@
 //! The manifest is read against its schema first; a manifest that reads well is checked in its meaning
 //! together with the templates, so that one run tells of everything.
 
+mod auth;
+mod reading;
 mod replies;
 mod steps;
 
@@ -12,9 +14,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json_path::JsonPath;
 
-use super::auth::{Scheme, Way};
 use super::email;
-use super::manifest::{Auth, Effect, Manifest, Setting, SettingKind, Transport};
+use super::manifest::{Effect, Manifest, Setting, SettingKind, Transport};
 use super::reply::{Statuses, status_range};
 use super::step::Slot;
 use super::{Connector, whole};
@@ -71,6 +72,7 @@ impl Connector {
         let steps = loader.steps();
         let replies = loader.replies();
         let check = loader.check();
+        let reading = loader.reading(&steps);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
         let faults = loader.faults;
@@ -88,6 +90,7 @@ impl Connector {
                 replies,
                 steps,
                 check,
+                reading,
                 email,
                 slots,
                 manifest,
@@ -298,45 +301,6 @@ impl Loader<'_> {
             }
         }
         all
-    }
-
-    fn auth(&mut self, i: usize, auth: &Auth) -> Option<Scheme> {
-        let i = i.to_string();
-        let at = |key: &'static str| vec!["auth".to_owned(), i.clone(), key.to_owned()];
-        let path = |key: &'static str| at(key);
-        macro_rules! p {
-            ($key:literal) => {
-                &path($key).iter().map(String::as_str).collect::<Vec<_>>()
-            };
-        }
-        let (when, way) = match auth {
-            Auth::None { when } => (when, Some(Way::None)),
-            Auth::Basic { when, user, password } => {
-                self.setting_of_kind(p!("password"), password, SettingKind::Secret);
-                let user = self.inline(p!("user"), user, Place::Header);
-                (when, user.map(|user| Way::Basic { user: Box::new(user), password: password.clone() }))
-            }
-            Auth::Bearer { when, token } => {
-                self.setting_of_kind(p!("token"), token, SettingKind::Secret);
-                (when, Some(Way::Bearer { token: token.clone() }))
-            }
-            Auth::Header { when, name, prefix, value } => {
-                self.setting_of_kind(p!("value"), value, SettingKind::Secret);
-                let name = self.inline(p!("name"), name, Place::Header);
-                let prefix = self.inline(p!("prefix"), prefix, Place::Text);
-                let way = name.zip(prefix);
-                (
-                    when,
-                    way.map(|(name, prefix)| Way::Header {
-                        name: Box::new(name),
-                        prefix: Box::new(prefix),
-                        value: value.clone(),
-                    }),
-                )
-            }
-        };
-        let when = when.as_ref().and_then(|w| self.inline(p!("when"), w, Place::Leaf));
-        way.map(|way| Scheme { when, way })
     }
 
     fn statuses(&mut self, at: At<'_>, list: &[super::manifest::Status]) -> Statuses {

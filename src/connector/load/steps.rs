@@ -209,13 +209,8 @@ impl Loader<'_> {
                 json.push(assertion::Assertion { shown, path, test, otherwise });
             }
         }
-        let fields = expect.fields.as_ref().and_then(|f| {
-            let at = |key| ["step", i, "expect", "fields", key];
-            let items = self.json_path(&at("items"), &f.items);
-            let names = self.json_path(&at("names"), &f.names);
-            let values = self.json_path(&at("values"), &f.values);
-            Some(assertion::FieldsStored { items: items?, names: names?, values: values? })
-        });
+        let at = ["step", i, "expect", "fields"];
+        let fields = expect.fields.as_ref().and_then(|fields| self.fields_stored(&at, fields));
         let otherwise = expect.otherwise.as_ref().map(judgement);
         Expected { status, status_setting: expect.status_setting.clone(), json, fields, otherwise }
     }

@@ -139,12 +139,90 @@ fn all_that_is_wrong_with_the_settings_is_told_at_once() {
     assert!(text.contains("the credentials are missing: `token`"), "{text}");
 }
 
+fn request(url: &str) -> crate::connector::http::Request {
+    let (method, headers, body) = ("GET".into(), Vec::new(), None);
+    crate::connector::http::Request { method, url: url.into(), headers, body, with_credentials: true }
+}
+
 #[test]
 fn a_destination_tells_its_credential_only_to_the_sender() {
     let destination = destination("base_url = 'https://x/'\ntoken = 'hunter2'\n").unwrap_or_else(|f| panic!("{f}"));
     assert_eq!(destination.base_url(), "https://x");
     assert!(!format!("{destination:?}").contains("hunter2"));
-    let credential = destination.authorize(crate::secret::Secret::reveal).expect("a secret").expect("a credential");
+    let secrets = destination.reveal(crate::secret::Secret::reveal).expect("a secret");
+    let credential = destination.credential(&secrets, &request("https://x/")).expect("a credential");
     use secrecy::ExposeSecret as _;
     assert_eq!((credential.name.as_str(), credential.value.expose_secret()), ("Authorization", "Bearer hunter2"));
+}
+
+/// A connector with this `[[auth]]`, and a destination of it with these settings.
+fn with_auth(auth: &str, settings: &str) -> Result<Destination, Diagnostics> {
+    let secrets = ["client_secret", "refresh_token", "private_key"]
+        .map(|name| format!("[settings.{name}]\ntype = \"secret\"\ndoc = \"one\"\n"))
+        .concat();
+    let text = "[settings.id]\ntype = \"string\"\ndoc = \"an id\"\n";
+    let manifest = format!(
+        "{HEAD}{secrets}{text}{auth}\n[[step]]\nid = \"a\"\neffect = \"idempotent\"\nmethod = \"PUT\"\npath = \"/{{{{record_id}}}}\"\n"
+    );
+    let connector = Connector::load(&folder(&[("connector.toml", &manifest)]), None)?;
+    let parsed = settings::parse::<Map<String, Value>>(&SourceFile::new("mail2crm.toml", settings))?;
+    Destination::new("x", Arc::new(connector), None, &parsed.value, &parsed.places, &[])
+}
+
+const OAUTH2: &str = "[[auth]]\nscheme = \"oauth2\"\ngrant = \"client_credentials\"\ntoken_url = \"{{settings.base_url}}/token\"\nclient_id = \"{{settings.id}}\"\nclient_secret = \"client_secret\"\nparams = { scope = \"rw\", soid = \"{{settings.id}}\" }\nbase_url = { path = \"$.instance_url\", allow = 'https://.*' }\n";
+
+#[test]
+fn a_token_request_is_made_of_the_settings() {
+    let made = with_auth(OAUTH2, "base_url = 'https://x/api'\nid = 'c1'\nclient_secret = 's'\n");
+    let destination = made.unwrap_or_else(|f| panic!("{f}"));
+    let grants = destination.grants().expect("a token request");
+    assert_eq!(grants.ask.token_url, "https://x/api/token");
+    assert_eq!(grants.ask.client_id.as_deref(), Some("c1"));
+    assert_eq!(grants.ask.params, [("scope".into(), "rw".into()), ("soid".into(), "c1".into())]);
+    assert!(grants.is_ended(401) && !grants.is_ended(403));
+    assert!(destination.reveal(|_| Err("not asked for".into())).expect("none").is_empty());
+    let sent = request("https://x/api/t/1");
+    let made = destination.credential(&["t1".to_owned().into()], &sent).expect("a header");
+    use secrecy::ExposeSecret as _;
+    assert_eq!((made.name.as_str(), made.value.expose_secret()), ("Authorization", "Bearer t1"));
+    assert_eq!(destination.moved(&sent, "https://eu7").url, "https://eu7/api/t/1");
+}
+
+#[test]
+fn what_is_wrong_with_a_token_request_is_told_with_the_key_to_change() {
+    let told_of = |auth: &str, settings: &str| told(&with_auth(auth, settings).expect_err("faults"));
+    let lacking = told_of(OAUTH2, "base_url = 'https://x'\nid = 'c1'\n");
+    assert!(lacking.contains("the credentials are missing: `client_secret`"), "{lacking}");
+    let clear = told_of(OAUTH2, "base_url = 'http://x'\nclient_secret = 's'\n");
+    assert!(clear.contains("the token address `http://x/token` would send credentials in clear"), "{clear}");
+    let auth = "[[auth]]\nscheme = \"oauth2\"\ngrant = \"jwt_bearer\"\ntoken_url = \"{{settings.nope}}\"\nbase_url = { path = \"$.[\", allow = \"(\" }\nrenew_on = [1]\n";
+    let text = told_of(auth, "");
+    for expected in
+        ["this grant needs `jwt`", "`settings` has no field `nope`", "not a JSONPath", "`1` is no HTTP status"]
+    {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+    let text = told_of("[[auth]]\nscheme = \"oauth2\"\ngrant = \"refresh_token\"\ntoken_ulr = \"x\"\n", "");
+    assert!(text.contains("token_ulr") && text.contains("did you mean `token_url`?"), "{text}");
+    let text =
+        told_of("[[auth]]\nscheme = \"basic\"\nuser = \"a\"\nuser_secret = \"token\"\npassword = \"token\"\n", "");
+    assert!(text.contains("exactly one of `user` or `user_secret`"), "{text}");
+}
+
+#[test]
+fn basic_takes_the_key_as_the_user_or_a_suffix_behind_it() {
+    use base64::Engine as _;
+    use secrecy::ExposeSecret as _;
+    let value = |auth: &str| {
+        let settings = "base_url = 'https://x'\nid = 'me@x.example'\ntoken = 'k1'\n";
+        let destination = with_auth(auth, settings).unwrap_or_else(|f| panic!("{f}"));
+        let secrets = destination.reveal(crate::secret::Secret::reveal).expect("secrets");
+        let made = destination.credential(&secrets, &request("https://x/")).expect("a header");
+        let pair = made.value.expose_secret().strip_prefix("Basic ").expect("Basic").to_owned();
+        String::from_utf8(base64::prelude::BASE64_STANDARD.decode(pair).expect("base64")).expect("text")
+    };
+    let key = "[[auth]]\nscheme = \"basic\"\nuser_secret = \"token\"\npassword_text = \"X\"\n";
+    assert_eq!(value(key), "k1:X");
+    let suffix = "[[auth]]\nscheme = \"basic\"\nuser = \"{{settings.id}}/token\"\npassword = \"token\"\n";
+    assert_eq!(value(suffix), "me@x.example/token:k1");
 }

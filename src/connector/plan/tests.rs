@@ -148,7 +148,16 @@ fn session() -> Session {
 }
 
 fn inputs<'a>(session: &'a Session, applied: &'a [(String, String)], uncertain: bool) -> Inputs<'a> {
-    Inputs { session, document: "{\"id\":7}", version: 1, digest: "d", record: Some("12"), uncertain, applied }
+    Inputs {
+        session,
+        document: "{\"id\":7}",
+        version: 1,
+        digest: "d",
+        record: Some("12"),
+        uncertain,
+        applied,
+        marked: &[],
+    }
 }
 
 fn reply(status: u16, body: Value) -> Response {

@@ -175,7 +175,7 @@ async fn a_parked_delivery_is_released_by_hand_or_dies_at_its_deadline() {
     let ids: Vec<_> = world.ledger.deliveries(Filter::default()).await.expect("a list").iter().map(|d| d.id).collect();
     let deadline = at(0) + hours(72);
     assert_eq!(world.ledger.next_due(&[], at(1)).await.expect("a read"), Some(deadline));
-    let handled = world.ledger.retry(Which::Ids(ids.clone()), false, at(1)).await.expect("handled");
+    let handled = world.ledger.retry(ids.clone(), false, at(1)).await.expect("handled");
     assert!(handled.iter().all(|h| h.after.is_none() && h.detail.contains("release")));
     world.ledger.release(vec![ids[0]], Some("77"), false, at(1)).await.expect("released");
     assert_eq!(world.claim(9, 2).await[0].record.as_deref(), Some("77"));
@@ -183,7 +183,7 @@ async fn a_parked_delivery_is_released_by_hand_or_dies_at_its_deadline() {
     let dead = world.ledger.deliveries(Filter { state: Some(Dead), ..Filter::default() }).await.expect("a list");
     assert_eq!((dead.len(), dead[0].id, dead[0].reason.as_deref()), (1, ids[1], Some("no_record_id")));
     world.audit().await;
-    let handled = world.ledger.retry(Which::All(Filter::default()), false, deadline).await.expect("handled");
+    let handled = world.ledger.retry(world.dead(Filter::default()).await, false, deadline).await.expect("handled");
     assert_eq!(handled[0].after, Some(Parked), "without a record there is nothing to try");
     world.audit().await;
 }
@@ -197,8 +197,8 @@ async fn dead_letters_are_retried_before_what_came_later_and_old_versions_never(
         world.record(finished(claimed, Next::Dead, Reason::RejectedPayload), 1).await;
     }
     world.one("new", "3", Some(2), json!({ "out_ticket_id": "B", "n": 2 }), 2).await;
-    let all = || Which::All(Filter { destination: Some("rt".to_owned()), ..Filter::default() });
-    let dry = world.ledger.retry(all(), true, at(9)).await.expect("handled");
+    let all = world.dead(Filter { destination: Some("rt".to_owned()), ..Filter::default() }).await;
+    let dry = world.ledger.retry(all.clone(), true, at(9)).await.expect("handled");
     let states = |handled: &[Handled<DeliveryId, DeliveryState>]| {
         let mut states: Vec<_> = handled.iter().map(|h| (h.id.0, h.before, h.after)).collect();
         states.sort_by_key(|state| state.0);
@@ -207,7 +207,7 @@ async fn dead_letters_are_retried_before_what_came_later_and_old_versions_never(
     let expected = [(1, Some(Dead), Some(Waiting)), (3, Some(Dead), Some(Superseded))];
     assert_eq!(states(&dry), expected);
     assert_eq!(world.states().await[0].1, Dead, "a dry run writes nothing");
-    assert_eq!(states(&world.ledger.retry(all(), false, at(9)).await.expect("handled")), expected);
+    assert_eq!(states(&world.ledger.retry(all.clone(), false, at(9)).await.expect("handled")), expected);
     world.audit().await;
     let claimed = world.claim(9, 9).await;
     let mut both = sessions_of(&claimed);

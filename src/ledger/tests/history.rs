@@ -151,14 +151,14 @@ async fn whatever_fails_in_between_the_crm_ends_with_the_newest_version_and_neve
                     world.ledger.recover(at(now)).await.expect("recovered");
                 }
                 _ => {
-                    world.ledger.retry(Which::All(Filter::default()), false, at(now)).await.expect("handled");
+                    world.ledger.retry(world.dead(Filter::default()).await, false, at(now)).await.expect("handled");
                 }
             }
             world.audit().await;
         }
         world.accept(std::mem::take(&mut mails), now).await;
         world.ledger.recover(at(now)).await.expect("recovered");
-        world.ledger.retry(Which::All(Filter::default()), false, at(now)).await.expect("handled");
+        world.ledger.retry(world.dead(Filter::default()).await, false, at(now)).await.expect("handled");
         now += 1_000;
         loop {
             let claimed = world.claim_from(&destinations, 9, now).await;

@@ -110,6 +110,12 @@ impl World {
         Self { dir, ledger }
     }
 
+    /// What is dead and fits.
+    async fn dead(&self, filter: Filter<DeliveryState>) -> Vec<DeliveryId> {
+        let filter = Filter { state: Some(DeliveryState::Dead), ..filter };
+        self.ledger.delivery_ids(filter).await.expect("the numbers")
+    }
+
     /// Closes the ledger and opens it again, as a restart does.
     fn reopen(self) -> Self {
         let Self { dir, ledger } = self;

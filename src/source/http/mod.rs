@@ -89,6 +89,7 @@ impl Source for Http {
     ) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async move {
             let listener = listen::bind(&self.settings.listen).await?;
+            inlet.looked();
             tracing::info!("takes mails and documents by HTTP on {}", self.settings.listen);
             serve(self.settings, listener, inlet, stop).await
         })

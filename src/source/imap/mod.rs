@@ -24,6 +24,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -67,6 +68,10 @@ impl Recipe for Settings {
 
     fn secrets(&self) -> Vec<&Secret> {
         self.password.iter().chain(self.oauth2.iter().flat_map(|oauth2| oauth2.secrets())).collect()
+    }
+
+    fn period(&self) -> Option<Duration> {
+        Some(Self::period(self, self.idle))
     }
 
     fn limit_to(&mut self, message_bytes: usize) {

@@ -147,6 +147,7 @@ impl Round {
             if !self.read_all(&mut connection, most).await? {
                 break;
             }
+            self.around.inlet.looked();
             if is_due {
                 next_look = Instant::now() + self.period(&connection);
             }

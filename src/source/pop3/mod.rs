@@ -59,6 +59,10 @@ impl Recipe for Settings {
         vec![&self.password]
     }
 
+    fn period(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.poll_seconds.into()))
+    }
+
     fn limit_to(&mut self, message_bytes: usize) {
         self.max_bytes = self.max_bytes.min(message_bytes as u64);
     }
@@ -141,6 +145,7 @@ impl Reader {
             let pause = match look {
                 Ok(Look::Done) => {
                     (wait, barren) = (FIRST_WAIT, 0);
+                    self.inlet.looked();
                     poll
                 }
                 Ok(Look::TryAgain) => {

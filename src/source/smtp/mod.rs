@@ -66,6 +66,7 @@ impl Source for Smtp {
     ) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async move {
             let listener = listen::bind(&self.settings.listen).await?;
+            inlet.looked();
             let word = if self.settings.protocol == Protocol::Lmtp { "LMTP" } else { "SMTP" };
             tracing::info!("takes mail by {word} on {}", self.settings.listen);
             serve(self.settings, listener, inlet, stop).await

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::support::cli::{Bench, mail};
 
-/// Every command of the contract; `plan` and `replay` are to come.
-const COMMANDS: [&str; 26] = [
+/// Every command of the contract.
+const COMMANDS: [&str; 28] = [
     "init",
     "demo",
     "check",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 26] = [
     "process",
     "extract",
     "render",
+    "plan",
     "sessions list",
     "sessions show",
     "messages list",
@@ -24,6 +25,7 @@ const COMMANDS: [&str; 26] = [
     "deliveries retry",
     "deliveries discard",
     "deliveries release",
+    "replay",
     "resume",
     "pause",
     "audit",

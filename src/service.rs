@@ -106,7 +106,7 @@ impl Service {
         }
         sources.close();
         let keeper =
-            tokio::spawn(retention::keep(this.ledger.clone(), this.config.keep_raw, this.config.brake, stop.clone()));
+            tokio::spawn(retention::keep(this.ledger.clone(), this.config.keeping, this.config.brake, stop.clone()));
         let console = this.config.console.map(|settings| {
             tokio::spawn(console::serve(settings, this.ledger.clone(), this.watch.clone(), stop.clone()))
         });

@@ -9,6 +9,7 @@ mod connector;
 mod deliveries;
 mod demo;
 mod destination;
+mod export;
 mod extract;
 mod filter;
 mod init;

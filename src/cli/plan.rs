@@ -90,6 +90,10 @@ impl Planner<'_> {
             let hint = "`mail2crm sessions list` shows them".to_owned();
             return Err(Failure::Usage(format!("there is no session {text}"), hint));
         };
+        if whole.document.is_empty() {
+            let hint = "`plan FILE` takes it from the mail or the metadata file".to_owned();
+            return Err(Failure::Usage(format!("what {text} said was removed, as `keep_sessions_days` says"), hint));
+        }
         let document: Value = serde_json::from_str(&whole.document).map_err(anyhow::Error::new)?;
         let Some(session) = config.stored().read(&whole.key, &document) else {
             return Err(Failure::World(anyhow::anyhow!("the stored document no longer reads as a session")));

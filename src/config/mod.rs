@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub use console::ConsoleTable;
 pub use destination::{DestinationConfig, DestinationTable, Way};
 pub use guard::{BrakeTable, LimitsTable};
-pub use privacy::{Forever, KeepRaw, PatternTable, PrivacyTable};
+pub use privacy::{Forever, Keep, Keeping, PatternTable, PrivacyTable};
 pub use source::{BY_HAND, PIPE, PipeTable, SourceConfig, SourceTable};
 
 use crate::catalogue::Catalogue;
@@ -128,8 +128,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often the same may come back.
     pub brake: Brake,
-    /// How long raw mail is kept.
-    pub keep_raw: KeepRaw,
+    /// How long mail and finished work are kept.
+    pub keeping: Keeping,
     /// What is masked in sessions.
     pub privacy: Arc<Redaction>,
     /// The profile that documents of no source (files on the command line) are read with.
@@ -196,7 +196,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     }
 
     let limits = Limits::from(&table.limits);
-    let keep_raw = table.privacy.keep_raw_days;
+    let keeping = Keeping::from(&table.privacy);
     let privacy = Arc::new(privacy::check(table.privacy, &places, &mut faults));
     let console = console::check(&table.console, &places, &mut faults);
     let pipe = source::check_pipe(table.pipe, &places, &mut faults);
@@ -232,7 +232,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
         delivery: table.delivery,
         limits,
         brake: Brake::from(&table.brake),
-        keep_raw,
+        keeping,
         privacy,
         profile,
         console,

@@ -1,5 +1,6 @@
 //! `[privacy]`: what is masked in sessions before anything else of the program sees them.
 
+use jiff::{SignedDuration, Timestamp};
 use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,13 +25,20 @@ pub struct PrivacyTable {
     pub pattern: Vec<PatternTable>,
     /// How long raw mail is kept, in days, or `"forever"`. 30 if not set. Then its bytes are removed; what was
     /// found in it stays. What is in quarantine is kept until a person has decided.
-    pub keep_raw_days: KeepRaw,
+    pub keep_raw_days: Keep,
+    /// How long the requests and answers of deliveries are kept after they ended, in days, or `"forever"`, which it is
+    /// if not set. What is dead keeps its own until a person has decided.
+    pub keep_attempts_days: Keep,
+    /// How long the documents of a session are kept, in days since it last changed, or `"forever"`, which it is if not
+    /// set. Only if all its deliveries ended, and none is dead. Its id, record ids, times and digests stay, so that old
+    /// mail that comes again is known and changes nothing; it can't be replayed then.
+    pub keep_sessions_days: Keep,
 }
 
-/// How long raw mail is kept.
+/// How long something is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum KeepRaw {
+pub enum Keep {
     /// For so many days.
     Days(#[schemars(range(min = 1, max = 36500))] u32),
     /// Until somebody erases it.
@@ -45,9 +53,42 @@ pub enum Forever {
     Forever,
 }
 
+const FOREVER: Keep = Keep::Word(Forever::Forever);
+
+impl Keep {
+    /// What was finished before this moment goes; `None`: nothing does.
+    pub fn until(self, now: Timestamp) -> Option<Timestamp> {
+        let Self::Days(days) = self else { return None };
+        now.checked_sub(SignedDuration::from_hours(i64::from(days) * 24)).ok()
+    }
+}
+
+/// How long everything is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// Raw mail.
+    pub raw: Keep,
+    /// Requests and answers.
+    pub attempts: Keep,
+    /// The documents of sessions.
+    pub sessions: Keep,
+}
+
+impl From<&PrivacyTable> for Keeping {
+    fn from(table: &PrivacyTable) -> Self {
+        Self { raw: table.keep_raw_days, attempts: table.keep_attempts_days, sessions: table.keep_sessions_days }
+    }
+}
+
 impl Default for PrivacyTable {
     fn default() -> Self {
-        Self { mask: vec![Mask::Card], pattern: Vec::new(), keep_raw_days: KeepRaw::Days(30) }
+        Self {
+            mask: vec![Mask::Card],
+            pattern: Vec::new(),
+            keep_raw_days: Keep::Days(30),
+            keep_attempts_days: FOREVER,
+            keep_sessions_days: FOREVER,
+        }
     }
 }
 

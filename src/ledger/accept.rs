@@ -119,6 +119,8 @@ struct Known {
     updated_us: Option<i64>,
     version: i64,
     digest: String,
+    /// Whether its documents are gone.
+    emptied: bool,
 }
 
 /// One transaction's work.
@@ -297,7 +299,8 @@ impl Intake<'_> {
                         number: self.next_number(known.id)?,
                         standing: Standing::Older,
                         digest: &new.digest,
-                        document: &texts.document,
+                        // It is of no use any more, and nobody looks after it again.
+                        document: if known.emptied { "" } else { &texts.document },
                         legs: &[],
                     };
                     let version = self.insert_version(known.id, message, new, updated_us, &version)?;
@@ -372,6 +375,7 @@ impl Intake<'_> {
                 updated_us: row.get(2)?,
                 version: row.get(3)?,
                 digest: row.get(4)?,
+                emptied: row.get(5)?,
             })
         };
         let key = &new.key;
@@ -379,7 +383,7 @@ impl Intake<'_> {
             .tx
             .sql
             .prepare_cached(
-                "SELECT s.id, s.newest, s.updated_us, v.id, v.digest FROM sessions s \
+                "SELECT s.id, s.newest, s.updated_us, v.id, v.digest, s.content_removed_at IS NOT NULL FROM sessions s \
                  JOIN versions v ON v.session = s.id AND v.number = s.newest \
                  WHERE s.instance = ?1 AND s.channel = ?2 AND s.session_id = ?3",
             )?
@@ -431,7 +435,10 @@ impl Intake<'_> {
     fn move_on(&self, session: i64, newest: i64, updated_us: Option<i64>) -> Result<(), Fault> {
         self.tx
             .sql
-            .prepare_cached("UPDATE sessions SET newest = ?2, updated_us = ?3, changed_at = ?4 WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE sessions SET newest = ?2, updated_us = ?3, changed_at = ?4, \
+                 content_removed_at = CASE WHEN newest = ?2 THEN content_removed_at END WHERE id = ?1",
+            )?
             .execute(params![session, newest, updated_us, self.now.as_millisecond()])?;
         Ok(())
     }
@@ -462,6 +469,10 @@ impl Intake<'_> {
             .sql
             .prepare_cached("SELECT document FROM versions WHERE id = ?1")?
             .query_row([version], |row| row.get(0))?;
+        if text.is_empty() {
+            // Its content was removed: what comes now is all there is.
+            return Ok(Value::Object(Map::new()));
+        }
         serde_json::from_str(&text).map_err(|error| Fault::new(format!("the document of version {version}: {error}")))
     }
 

@@ -8,8 +8,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::handle::Ledger;
-use super::sql::Sql;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault, MessageState};
+use crate::digest::sha256;
+use crate::session::version;
 
 /// Places named per rule; more are counted.
 const NAMED: usize = 20;
@@ -27,6 +29,8 @@ pub struct Audit {
     pub raws_removed: u64,
     /// Sessions that were erased by hand.
     pub erased: u64,
+    /// Sessions whose documents were removed for their age.
+    pub emptied: u64,
     /// Sessions.
     pub sessions: u64,
     /// Distinct contents of sessions.
@@ -163,6 +167,53 @@ const RULES: &[Rule] = &[
          WHERE a.n > d.attempts OR d.lease < d.attempts",
     ),
     Rule(
+        "the version that counts was taken for replaced",
+        "SELECT 'delivery ' || d.id FROM deliveries d JOIN versions v ON v.id = d.version \
+         JOIN sessions s ON s.id = d.session WHERE d.state = 'superseded' AND v.number = s.newest",
+    ),
+    Rule(
+        "a session is in line more than once for one destination",
+        "SELECT 'session ' || session FROM deliveries WHERE state IN ('waiting', 'parked') \
+         GROUP BY session, destination, coalesce(record, '') HAVING count(*) > 1",
+    ),
+    Rule(
+        "a delivery stands at the head of a line in which it does not wait",
+        "SELECT 'delivery ' || id FROM deliveries WHERE head = 1 AND state <> 'waiting'",
+    ),
+    Rule(
+        "a delivery stands in the line of another record",
+        "SELECT 'delivery ' || id FROM deliveries WHERE record IS NOT NULL AND lane <> record",
+    ),
+    Rule(
+        "a delivery is delivered, and no attempt says so",
+        "SELECT 'delivery ' || id FROM deliveries d WHERE state = 'delivered' \
+         AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.delivery = d.id AND a.outcome = 'delivered')",
+    ),
+    Rule(
+        "a delivery has fewer attempts written down than counted",
+        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.attempts > 0 \
+         AND d.attempts > (SELECT count(*) FROM attempts a WHERE a.delivery = d.id)",
+    ),
+    Rule(
+        "what was applied was applied by a delivery of another session or destination",
+        "SELECT 'delivery ' || d.id FROM applied a JOIN deliveries d ON d.id = a.delivery \
+         WHERE d.session <> a.session OR d.destination <> a.destination",
+    ),
+    Rule(
+        "a first version is not the first, or the first one is no first version",
+        "SELECT 'version ' || id FROM versions WHERE (standing = 'first') <> (number = 1)",
+    ),
+    Rule(
+        "a session has no document, and nothing says that it was removed",
+        "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id AND v.number = s.newest \
+         WHERE (octet_length(v.document) = 0) <> (s.content_removed_at IS NOT NULL)",
+    ),
+    Rule(
+        "the content of a session was removed before all of it had ended",
+        "SELECT 'delivery ' || d.id FROM deliveries d JOIN sessions s ON s.id = d.session \
+         WHERE s.content_removed_at IS NOT NULL AND d.state IN ('waiting', 'sending', 'parked', 'dead')",
+    ),
+    Rule(
         "a row belongs to one that is not there",
         "SELECT \"table\" || ' ' || coalesce(rowid, '?') || ' of ' || parent FROM pragma_foreign_key_check",
     ),
@@ -191,6 +242,9 @@ impl fmt::Display for Audit {
         if self.raws_removed + self.erased > 0 {
             writeln!(f, "removed     raw bytes of {} messages; {} sessions erased", self.raws_removed, self.erased)?;
         }
+        if self.emptied > 0 {
+            writeln!(f, "removed     documents of {} sessions that are finished", self.emptied)?;
+        }
         for gap in &self.gaps {
             writeln!(f, "NOT ACCOUNTED FOR: {} ({}: {})", gap.rule, gap.count, gap.rows.join(", "))?;
         }
@@ -212,6 +266,7 @@ impl Ledger {
                 braked: count(sql, "SELECT count(*) FROM deliveries WHERE state = 'parked' AND reason = 'braked'")?,
                 raws_removed: count(sql, "SELECT count(*) FROM messages WHERE raw_removed IS NOT NULL")?,
                 erased: count(sql, "SELECT count(*) FROM erasures")?,
+                emptied: count(sql, "SELECT count(*) FROM sessions WHERE content_removed_at IS NOT NULL")?,
                 sessions: count(sql, "SELECT count(*) FROM sessions")?,
                 versions: count(sql, "SELECT count(*) FROM versions")?,
                 found: by(sql, "SELECT standing, count(*) FROM found GROUP BY 1")?.into_iter().collect(),
@@ -235,6 +290,80 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// Rows whose contents are compared in one read.
+const COMPARED: usize = 256;
+
+impl Ledger {
+    /// Reads every byte that is kept and compares it with its digest, and asks the database of its own soundness. What
+    /// does not fit, as rules.
+    pub async fn audit_contents(&self) -> Result<Vec<Gap>, Fault> {
+        let mut gaps = vec![
+            Gap {
+                rule: "the raw bytes of a message are not those that were recorded".to_owned(),
+                count: 0,
+                rows: Vec::new(),
+            },
+            Gap {
+                rule: "the document of a version is not the one that was recorded".to_owned(),
+                count: 0,
+                rows: Vec::new(),
+            },
+        ];
+        let queries = [
+            (
+                "message",
+                "SELECT r.message, r.bytes, m.raw_digest FROM raws r JOIN messages m ON m.id = r.message \
+                         WHERE r.message > ?1 ORDER BY r.message LIMIT ?2",
+            ),
+            ("version", "SELECT id, document, digest FROM versions WHERE id > ?1 ORDER BY id LIMIT ?2"),
+        ];
+        for (gap, (what, query)) in gaps.iter_mut().zip(queries) {
+            let mut after = Some(0);
+            while let Some(from) = after {
+                let (wrong, next) = self.read(move |sql| compare(sql, what, query, from)).await?;
+                for row in wrong {
+                    gap.count += 1;
+                    if gap.rows.len() < NAMED {
+                        gap.rows.push(row);
+                    }
+                }
+                after = next;
+            }
+        }
+        let said: Vec<String> = self
+            .read(|sql| {
+                let mut statement = sql.prepare_cached("PRAGMA integrity_check(20)")?;
+                let rows = statement.query_map([], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await?;
+        let said: Vec<String> = said.into_iter().filter(|line| line != "ok").collect();
+        let rule = "the database itself is damaged: restore a copy".to_owned();
+        gaps.push(Gap { rule, count: said.len() as u64, rows: said });
+        gaps.retain(|gap| gap.count > 0);
+        Ok(gaps)
+    }
+}
+
+/// Rows whose bytes do not have their digest, and where to go on.
+fn compare(sql: &Sql, what: &str, query: &str, from: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
+    let mut statement = sql.prepare_cached(query)?;
+    let rows = statement.query_map(params![from, COMPARED as i64], |row| {
+        let bytes = row.get_ref(1)?.as_bytes();
+        let digest: String = row.get(2)?;
+        let is_same = match what {
+            "message" => sha256(bytes) == digest,
+            // Removed for its age, which has a rule of its own.
+            _ if bytes.is_empty() => true,
+            _ => serde_json::from_slice(bytes).is_ok_and(|document| version::digest(&document) == digest),
+        };
+        Ok((row.get::<_, i64>(0)?, is_same))
+    })?;
+    let rows: Vec<(i64, bool)> = rows.collect::<Result<_, _>>()?;
+    let wrong = rows.iter().filter(|(_, is_same)| !is_same).map(|(id, _)| format!("{what} {id}")).collect();
+    Ok((wrong, rows.last().map(|(id, _)| *id).filter(|_| rows.len() == COMPARED)))
 }
 
 impl Rule {

@@ -106,3 +106,23 @@ fn made_at(sql: &Sql, delivery: i64) -> Result<Timestamp, Fault> {
         .query_row([delivery], |row| row.get(0))?;
     Ok(moment(at))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::ledger::schema;
+
+    #[test]
+    fn what_is_asked_reads_indexes_over_what_is_not_finished() {
+        let mut sql = Connection::open_in_memory().expect("a database");
+        schema::migrate(&mut sql).expect("a schema");
+        for query in [WAITING, SENDING, PARKED, DEAD] {
+            let mut statement = sql.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("a statement");
+            let lines = statement.query_map([], |row| row.get::<_, String>(3)).expect("rows");
+            let plan = lines.collect::<Result<Vec<_>, _>>().expect("lines").join("\n");
+            assert!(plan.contains("INDEX deliveries_"), "{query}\n{plan}");
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub(super) struct Delivery {
     pub(super) braked: bool,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
+    /// Whether its documents are gone.
+    pub(super) emptied: bool,
 }
 
 /// What it becomes.
@@ -64,7 +66,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason IS NOT DISTINCT FROM 'braked' FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason IS NOT DISTINCT FROM 'braked', s.content_removed_at IS NOT NULL FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -112,6 +114,7 @@ impl Delivery {
             leased_at: row.get(7)?,
             newest: row.get(8)?,
             braked: row.get(9)?,
+            emptied: row.get(10)?,
         })
     }
 

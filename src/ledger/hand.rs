@@ -41,6 +41,9 @@ impl Ledger {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting if !delivery.newest => {
                 (Some(DeliveryState::Superseded), "a newer version of its session took its place".to_owned())
             }
+            DeliveryState::Discarded if delivery.emptied => {
+                (None, "what it carried was removed, as `keep_sessions_days` says".to_owned())
+            }
             DeliveryState::Dead | DeliveryState::Discarded if delivery.record.is_none() => {
                 (Some(DeliveryState::Parked), "it waits for a record id again".to_owned())
             }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::Fault;
+use super::place::Place;
 use super::sql::Sql;
 use super::sqlite::{self, Ownership};
 use super::writer::{Transaction, Writer};
@@ -23,6 +24,7 @@ pub struct Ledger {
 
 struct Inner {
     path: PathBuf,
+    place: Place,
     // Closed before the writer, which leaves one file behind if it is the last.
     readers: Mutex<Vec<Sql>>,
     writer: Writer,
@@ -39,7 +41,8 @@ impl Ledger {
             .and_then(|sql| Writer::start(sql, due.clone()))
             .map_err(|fault| Fault::new(format!("{}: {}", path.display(), fault.detail)))?;
         let readers = Mutex::new(Vec::new());
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), readers, writer, due, turn: AtomicUsize::new(0) }) })
+        let (path, place) = (path.to_owned(), Place::of(path));
+        Ok(Self { inner: Arc::new(Inner { path, place, readers, writer, due, turn: AtomicUsize::new(0) }) })
     }
 
     /// Where it is.
@@ -76,7 +79,11 @@ impl Ledger {
         T: Send + 'static,
         F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.writer.write(work).await
+        self.inner.place.check()?;
+        let done = self.inner.writer.write(work).await?;
+        // It may have been moved meanwhile: then this is not where the next start finds it.
+        self.inner.place.check()?;
+        Ok(done)
     }
 
     /// Reads the ledger, all of `work` from one moment of it.

@@ -106,6 +106,8 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// Last changed.
     pub changed_at: Timestamp,
+    /// Since when its documents are gone, as old as they were kept.
+    pub content_removed_at: Option<Timestamp>,
     /// Its deliveries, counted by state.
     pub deliveries: BTreeMap<String, u64>,
 }
@@ -141,6 +143,8 @@ pub struct DeliveryRow {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub changed_at: Timestamp,
+    /// Since when the requests and answers of its attempts are gone, as old as they were kept.
+    pub exchanges_removed_at: Option<Timestamp>,
 }
 
 /// Conditions with their values.
@@ -339,7 +343,7 @@ pub(super) fn message_row(row: &Row<'_>) -> sql::Result<MessageRow> {
 }
 
 pub(super) const SESSION: &str = "SELECT s.id, s.instance, s.channel, s.session_id, s.newest, \
-    (SELECT count(*) FROM versions v WHERE v.session = s.id), s.updated_us, s.created_at, s.changed_at \
+    (SELECT count(*) FROM versions v WHERE v.session = s.id), s.updated_us, s.created_at, s.changed_at, s.content_removed_at \
     FROM sessions s";
 
 pub(super) fn session_row(sql: &Sql, row: &Row<'_>) -> sql::Result<SessionRow> {
@@ -355,13 +359,14 @@ pub(super) fn session_row(sql: &Sql, row: &Row<'_>) -> sql::Result<SessionRow> {
         updated_at: row.get::<_, Option<i64>>(6)?.and_then(|us| Timestamp::from_microsecond(us).ok()),
         created_at: moment(row.get(7)?),
         changed_at: moment(row.get(8)?),
+        content_removed_at: row.get::<_, Option<i64>>(9)?.map(moment),
         deliveries: deliveries.collect::<Result<_, _>>()?,
     })
 }
 
 pub(super) const DELIVERY: &str = "SELECT d.id, s.instance, s.channel, s.session_id, d.version, v.number, \
     d.destination, d.record, d.state, d.reason, d.detail, d.attempts, d.next_at, d.uncertain, d.created_at, \
-    d.changed_at FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+    d.changed_at, d.exchanges_removed_at FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
 
 pub(super) fn delivery_row(row: &Row<'_>) -> sql::Result<DeliveryRow> {
     Ok(DeliveryRow {
@@ -379,5 +384,6 @@ pub(super) fn delivery_row(row: &Row<'_>) -> sql::Result<DeliveryRow> {
         uncertain: row.get(13)?,
         created_at: moment(row.get(14)?),
         changed_at: moment(row.get(15)?),
+        exchanges_removed_at: row.get::<_, Option<i64>>(16)?.map(moment),
     })
 }

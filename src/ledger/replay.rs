@@ -107,7 +107,7 @@ impl Ledger {
             let mut statement = sql.prepare_cached(
                 "SELECT s.id, s.instance, s.channel, s.session_id, v.id, v.number, v.digest, v.document \
                  FROM sessions s JOIN versions v ON v.session = s.id AND v.number = s.newest \
-                 WHERE s.id > ?1 AND s.changed_at >= ?2 AND v.created_at >= ?2 AND v.created_at < ?3 \
+                 WHERE s.id > ?1 AND s.content_removed_at IS NULL AND s.changed_at >= ?2 AND v.created_at >= ?2 AND v.created_at < ?3 \
                  ORDER BY s.id LIMIT ?4",
             )?;
             let rows = statement.query_map(params![after, since, until, PAGE as i64], |row| {

@@ -196,6 +196,15 @@ impl<'r> Cell<'r> {
         }
     }
 
+    /// The bytes, of a text too; none of anything else.
+    pub(super) fn as_bytes(self) -> &'r [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
     fn instead_of(self, wanted: &str) -> Error {
         let found = match self {
             Self::Null => "nothing",

@@ -1,28 +1,30 @@
-//! Once an hour: removes raw mail that is older than the operator keeps it, batch by batch, with a rest between
-//! them in which everybody else writes. What fails is tried again the next time.
+//! Once an hour: removes raw mail and what is left of finished work that is older than the operator keeps it, batch by
+//! batch, with a rest between them in which everybody else writes. What fails is tried again the next time.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::KeepRaw;
+use crate::config::Keeping;
 use crate::ids::MessageId;
-use crate::ledger::{Brake, Fault, Ledger};
+use crate::ledger::{Brake, Done, Fault, Ledger};
 
 const EVERY: Duration = Duration::from_secs(3600);
 /// Between two batches.
 const REST: Duration = Duration::from_millis(100);
 
 /// Works until it is stopped.
-pub(super) async fn keep(ledger: Ledger, keep_raw: KeepRaw, brake: Brake, stop: CancellationToken) {
+pub(super) async fn keep(ledger: Ledger, keeping: Keeping, brake: Brake, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let now = Timestamp::now();
-        match sweep(&ledger, keep_raw, now).await {
-            Ok((0, _)) => {}
-            Ok((messages, bytes)) => tracing::info!(messages, bytes, "removed raw mail that was kept long enough"),
+        match sweep(&ledger, keeping, now).await {
+            Ok(Swept { messages: 0, attempts: 0, sessions: 0, .. }) => {}
+            Ok(Swept { messages, bytes, attempts, sessions }) => {
+                tracing::info!(messages, bytes, attempts, sessions, "removed what was kept long enough");
+            }
             Err(fault) => {
-                tracing::error!(error = %fault, "raw mail could not be removed; it is tried again in an hour")
+                tracing::error!(error = %fault, "what was kept long enough could not be removed; it is tried again in an hour")
             }
         }
         let counted = now.saturating_sub(SignedDuration::from_millis(brake.window_ms)).unwrap_or(Timestamp::MIN);
@@ -33,18 +35,44 @@ pub(super) async fn keep(ledger: Ledger, keep_raw: KeepRaw, brake: Brake, stop: 
     }
 }
 
-/// Messages and bytes removed.
-async fn sweep(ledger: &Ledger, keep_raw: KeepRaw, now: Timestamp) -> Result<(u64, u64), Fault> {
-    let KeepRaw::Days(days) = keep_raw else { return Ok((0, 0)) };
-    let kept = SignedDuration::from_hours(i64::from(days) * 24);
-    let before = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
-    let (mut messages, mut bytes, mut next) = (0, 0, Some(MessageId(0)));
-    while let Some(after) = next {
-        let swept = ledger.sweep_raws(after, before, now).await?;
-        (messages, bytes, next) = (messages + swept.messages, bytes + swept.bytes, swept.next);
-        if next.is_some() {
-            tokio::time::sleep(REST).await;
+/// What was removed.
+#[derive(Default)]
+struct Swept {
+    messages: u64,
+    bytes: u64,
+    /// Deliveries whose requests and answers are gone.
+    attempts: u64,
+    sessions: u64,
+}
+
+async fn sweep(ledger: &Ledger, keeping: Keeping, now: Timestamp) -> Result<Swept, Fault> {
+    let mut swept = Swept::default();
+    if let Some(before) = keeping.raw.until(now) {
+        let mut next = Some(MessageId(0));
+        while let Some(after) = next {
+            let batch = ledger.sweep_raws(after, before, now).await?;
+            (swept.messages, swept.bytes, next) =
+                (swept.messages + batch.messages, swept.bytes + batch.bytes, batch.next);
+            rest(next.is_some()).await;
         }
     }
-    Ok((messages, bytes))
+    for (keep, what, sum) in [
+        (keeping.attempts, Done::Attempts, &mut swept.attempts),
+        (keeping.sessions, Done::Sessions, &mut swept.sessions),
+    ] {
+        let Some(before) = keep.until(now) else { continue };
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let batch = ledger.sweep_finished(what, after, before, now).await?;
+            (*sum, next) = (*sum + batch.removed, batch.next);
+            rest(next.is_some()).await;
+        }
+    }
+    Ok(swept)
+}
+
+async fn rest(more: bool) {
+    if more {
+        tokio::time::sleep(REST).await;
+    }
 }

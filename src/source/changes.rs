@@ -16,9 +16,11 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{BATCH_BYTES, BATCH_ITEMS, Batch, Fault, Inlet, Position, Received, Settled, Start};
+use super::sighted;
+use super::{BATCH_BYTES, BATCH_ITEMS, Batch, Fault, Inlet, Place, Position, Received, Settled, Sighted, Start};
 
 /// How far before the mark a new run looks again, in microseconds: longer than any listing takes, and than
 /// clocks are set back in passing.
@@ -175,6 +177,59 @@ pub(super) fn check<F: Folder>(folder: F, what: &'static str) -> BoxFuture<'stat
         });
         let count = present.await.map_err(|error| super::file_fault("list", &path, &error))?;
         Ok(format!("`{}` can be listed, {count} {what}", path.display()))
+    })
+}
+
+/// Tells of all that is in a folder.
+pub(super) fn survey<F: Folder>(
+    folder: F,
+    start: Start,
+    positions: BTreeMap<String, String>,
+    to: mpsc::Sender<Sighted>,
+) -> BoxFuture<'static, Result<(), Fault>> {
+    Box::pin(async move {
+        let path = folder.path().to_owned();
+        let looking = super::blocking(move || {
+            let memory = Memory::from_positions(&positions, Timestamp::now());
+            let first = memory.settled.clone();
+            let mut found = folder.list(&|_| false, &mut HashSet::new())?;
+            if found.is_empty() {
+                // Some kinds tell of a file only at a second look.
+                found = folder.list(&|_| false, &mut HashSet::new())?;
+            }
+            found.sort_by(|a, b| (a.changed, &a.path).cmp(&(b.changed, &b.path)));
+            for candidate in found {
+                let is_before = first.contains(&candidate.key) || !start.admits(candidate.modified);
+                let place = match memory.mark {
+                    _ if is_before => Place::Before,
+                    Some(mark) if candidate.changed <= mark => Place::Passed,
+                    _ => Place::Ahead,
+                };
+                for item in folder.open(&candidate) {
+                    let sighted = match item {
+                        Ok(item) => Sighted {
+                            digest: Some(sighted::digest_of(&item.content)),
+                            input: item.input,
+                            received_at: item.received_at,
+                            place,
+                        },
+                        // Gone since the listing.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(_) => Sighted {
+                            input: candidate.path.display().to_string(),
+                            digest: None,
+                            received_at: candidate.modified,
+                            place: Place::Unreadable,
+                        },
+                    };
+                    if to.blocking_send(sighted).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        });
+        looking.await.map_err(|error| super::file_fault("list", &path, &error))
     })
 }
 

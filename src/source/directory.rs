@@ -14,10 +14,11 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Candidate, Folder, Items};
-use super::{Fault, Inlet, Recipe, Source, Start, files};
+use super::{Fault, Inlet, Recipe, Sighted, Source, Start, files};
 
 /// A source of kind `directory`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -164,6 +165,15 @@ impl Source for Directory {
 
     fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>> {
         changes::check(*self, "files")
+    }
+
+    fn survey(
+        self: Box<Self>,
+        positions: BTreeMap<String, String>,
+        to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        let start = Start::All;
+        changes::survey(*self, start, positions, to)
     }
 }
 

@@ -16,11 +16,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::reader::Reader;
+use super::sighted;
 use super::{
-    BATCH_BYTES, BATCH_ITEMS, Batch, Envelope, Fault, Inlet, Position, Received, Recipe, Settled, Source, Start,
+    BATCH_BYTES, BATCH_ITEMS, Batch, Envelope, Fault, Inlet, Place, Position, Received, Recipe, Settled, Sighted,
+    Source, Start,
 };
 use crate::digest::hex;
 
@@ -234,6 +237,53 @@ impl Source for Mbox {
             Ok(format!("`{}` can be read, {length} bytes", name.display()))
         })
     }
+
+    fn survey(
+        self: Box<Self>,
+        positions: BTreeMap<String, String>,
+        to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move {
+            let settings = self.settings;
+            let path = settings.path.clone();
+            let mark = positions.get(Mark::KEY).and_then(|text| Mark::from_text(text));
+            let looking = super::blocking(move || tell(&settings, mark.as_ref(), &to));
+            looking.await.map_err(|error| super::file_fault("read", &path, &error))
+        })
+    }
+}
+
+/// Tells of every message of the file.
+fn tell(settings: &Settings, mark: Option<&Mark>, to: &mpsc::Sender<Sighted>) -> io::Result<()> {
+    let mut file = match File::open(&settings.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let passed = match mark {
+        Some(mark) if mark.fits(&mut file)? => mark.offset,
+        _ => 0,
+    };
+    file.seek(SeekFrom::Start(0))?;
+    let mut reader = Reader::new(BufReader::with_capacity(64 << 10, file), 0, settings.max_bytes);
+    let mut count = 0;
+    while let Some(entry) = reader.next_entry()? {
+        count += 1;
+        let place = match entry.end <= passed {
+            _ if !settings.start.admits(entry.received_at) => Place::Before,
+            true => Place::passed(settings.start),
+            false => Place::Ahead,
+        };
+        let sighted = Sighted {
+            input: format!("{}#{count}", settings.path.display()),
+            digest: Some(sighted::digest_of(&entry.content)),
+            received_at: entry.received_at,
+            place,
+        };
+        if to.blocking_send(sighted).is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The length of a file; a spool that is not there yet, or was removed when emptied, has none.

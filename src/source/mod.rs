@@ -18,6 +18,7 @@ pub mod maildir;
 pub mod mbox;
 pub mod pop3;
 mod pulse;
+mod sighted;
 pub mod smtp;
 mod start;
 mod tls;
@@ -42,6 +43,7 @@ use crate::outcome::Reason;
 use crate::secret::Secret;
 
 pub use pulse::Pulse;
+pub use sighted::{Place, Sighted};
 pub use start::Start;
 
 /// The most items of one batch.
@@ -363,6 +365,17 @@ pub trait Source: Send {
 
     /// Logs in, looks, changes nothing: for `check --online`. The sentence says what was found.
     fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>>;
+
+    /// Tells of everything that is there, in its order, and changes nothing: for `audit --source`. `positions` are the
+    /// values that the last commits of this source left. A source that waits to be called keeps nothing.
+    fn survey(
+        self: Box<Self>,
+        _positions: BTreeMap<String, String>,
+        _to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        let detail = "this kind of source can't be looked through".to_owned();
+        Box::pin(std::future::ready(Err(Fault { reason: Reason::Internal, step: "survey", detail })))
+    }
 }
 
 /// The largest message where the configuration says none.

@@ -1,5 +1,6 @@
 //! The command line through the built binary: what each command prints where, and its exit codes.
 
+mod auditing;
 mod delivering;
 mod guarding;
 mod planning;

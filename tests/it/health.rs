@@ -1,22 +1,11 @@
 //! The service as a monitor sees it: `/healthz`.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
 use crate::support::cli::{Bench, mail};
-
-/// Killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn get(port: u16, path: &str) -> (String, Value) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
@@ -54,19 +43,10 @@ path = "{{{{key}}}}.json"
     );
     bench.write("mail2crm.toml", &config);
     std::fs::create_dir(bench.path().join("inbox")).expect("made");
-    let child = bench.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the program");
-    let mut running = Running(child);
-    let mut log = BufReader::new(running.0.stderr.take().expect("a pipe"));
-    let mut wait_for = |text: &str| loop {
-        let mut line = String::new();
-        assert!(log.read_line(&mut line).expect("text") > 0, "the program ended without `{text}`");
-        if line.contains(text) {
-            return;
-        }
-    };
-    wait_for("the console answers");
+    let mut service = bench.service();
+    service.says("the console answers");
     std::fs::copy(mail("ccaip-01-json-attachment"), bench.path().join("inbox/a.eml")).expect("a mail");
-    wait_for("applied a session");
+    service.says("applied a session");
     let (head, health) = get(port, "/healthz");
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("no-store"), "{head}");
     assert_eq!((&health["status"], &health["ledger"]["writable"]), (&"ok".into(), &true.into()), "{health}");

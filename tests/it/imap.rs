@@ -113,6 +113,35 @@ pub(crate) fn field(position: &str, key: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_survey_tells_of_every_message_where_reading_stands_to_it_and_changes_nothing() {
+    let server = Server::start().await;
+    server.deliver("old", OLD);
+    let mut bridge = Bridge::start(&server, "", None);
+    bridge.accept().await;
+    server.deliver("new", NEW);
+    let position = value(&bridge.accept().await);
+    bridge.stop().await;
+    server.deliver("newer", NEW);
+    let positions = BTreeMap::from([("INBOX".to_owned(), position)]);
+    let survey = async |positions| {
+        let (to, mut from) = mpsc::channel(10);
+        source(&server, "").survey(positions, to).await.expect("no fault");
+        let mut told = Vec::new();
+        while let Ok(one) = from.try_recv() {
+            told.push(format!("{} {:?} {}", one.input, one.place, one.received_at.is_some()));
+        }
+        told
+    };
+    let told = survey(positions.clone()).await;
+    assert_eq!(told, ["INBOX/7/1 Before true", "INBOX/7/2 Early true", "INBOX/7/3 Ahead true"]);
+    assert!(server.commands("SELECT").len() == 1 && !server.commands("EXAMINE").is_empty(), "only to look");
+    // Numbered anew, all of it is to be looked at again.
+    server.state().uidvalidity = 8;
+    assert_eq!(survey(positions).await[0], "INBOX/8/1 Ahead true");
+    assert_eq!(survey(BTreeMap::new()).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_new_source_takes_only_what_comes_from_now_on_and_takes_it_at_the_servers_notice() {
     let server = Server::start().await;
     server.deliver("old", OLD);

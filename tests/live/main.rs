@@ -8,5 +8,6 @@ mod pop3;
 mod senders;
 mod servers;
 mod spine;
+mod storage;
 mod support;
 mod tokens;

@@ -24,6 +24,66 @@ fn told(faults: &Diagnostics) -> String {
 const HEAD: &str = "name = \"toy\"\ntitle = \"Toy\"\ntransports = [\"rest\"]\n[http]\nbase_url = \"{{settings.base_url}}\"\n[settings.base_url]\ntype = \"url\"\nrequired = true\ndoc = \"the address\"\n[settings.token]\ntype = \"secret\"\ndoc = \"the token\"\n";
 
 #[test]
+fn how_a_record_is_read_is_checked_with_its_step() {
+    let manifest = |read: &str| {
+        format!(
+            r#"{HEAD}
+[record.read]
+{read}
+[[step]]
+id = "first"
+effect = "read"
+method = "GET"
+path = "/first"
+capture = {{ a = {{ path = "$.a" }} }}
+[[step]]
+id = "get"
+effect = "read"
+method = "GET"
+path = "/{{{{record_id}}}}"
+[[step]]
+id = "more"
+effect = "read"
+method = "GET"
+path = "/{{{{steps.first.a}}}}"
+[[step]]
+id = "put"
+effect = "idempotent"
+method = "PUT"
+path = "/{{{{record_id}}}}"
+"#
+        )
+    };
+    let load = |read: &str| {
+        let text = manifest(read);
+        Connector::load(&folder(&[("connector.toml", &text)]), None).map(drop).map_err(|faults| told(&faults))
+    };
+    for good in [
+        "step = \"get\"\nmembers = \"$.fields\"",
+        "step = \"get\"\nfields = { items = \"$.f[*]\", names = \"$.n\", values = \"$.v\" }\nalso = { status = { now = \"$.s\", then = \"{{key}}\" } }",
+    ] {
+        assert_eq!(load(good), Ok(()));
+    }
+    for (bad, part) in [
+        ("step = \"gte\"\nmembers = \"$\"", "did you mean `get`?"),
+        ("step = \"put\"\nmembers = \"$\"", "`put` may change something"),
+        ("step = \"more\"\nmembers = \"$\"", "uses what another step captured"),
+        ("step = \"get\"", "`fields` or `members`"),
+        (
+            "step = \"get\"\nmembers = \"$\"\nfields = { items = \"$\", names = \"$\", values = \"$\" }",
+            "`fields` or `members`",
+        ),
+        ("step = \"get\"\nfields = { items = \"$.[\", names = \"$\", values = \"$\" }", "not a JSONPath"),
+        ("step = \"get\"\nmembers = \"$\"\nalso = { s = { now = \"s\", then = \"{{kye}}\" } }", "not a JSONPath"),
+        ("step = \"get\"\nmembers = \"$\"\nalso = { s = { now = \"$\", then = \"{{kye}}\" } }", "`key`"),
+        ("step = \"get\"\nmember = \"$\"", "did you mean `members`?"),
+    ] {
+        let said = load(bad).expect_err(bad);
+        assert!(said.contains(part), "{bad}: no {part} in\n{said}");
+    }
+}
+
+#[test]
 fn all_that_is_wrong_with_a_manifest_is_told_at_once() {
     let manifest = format!(
         r#"{HEAD}

@@ -140,6 +140,19 @@ async fn the_audit_names_what_somebody_broke() {
         ("DELETE FROM attempts", "without an attempt"),
         ("UPDATE deliveries SET attempts = 0 WHERE id = 1", "more attempts"),
         ("DELETE FROM messages WHERE id = 3", "is not there"),
+        (
+            "UPDATE deliveries SET state = 'superseded', next_at = NULL, head = 0, reason = 'superseded' WHERE id = 3",
+            "taken for replaced",
+        ),
+        ("UPDATE deliveries SET session = 1, version = 2, record = 'A', lane = 'A' WHERE id = 3", "more than once"),
+        ("UPDATE deliveries SET head = 1 WHERE id = 1", "in which it does not wait"),
+        ("UPDATE deliveries SET lane = 'C' WHERE id = 3", "line of another record"),
+        ("UPDATE attempts SET outcome = 'deferred'", "no attempt says so"),
+        ("UPDATE deliveries SET attempts = 2, lease = 2 WHERE id = 1", "fewer attempts"),
+        ("UPDATE applied SET destination = 'files'", "another session or destination"),
+        ("UPDATE versions SET standing = 'newer' WHERE number = 1", "no first version"),
+        ("UPDATE versions SET document = '' WHERE id = 3", "nothing says that it was removed"),
+        ("UPDATE sessions SET content_removed_at = 1", "before all of it had ended"),
     ];
     for (statement, rule) in broken {
         let world = a_small_world().await;

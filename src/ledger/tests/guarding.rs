@@ -144,6 +144,61 @@ async fn raw_mail_goes_in_batches_and_what_a_person_must_see_stays() {
 }
 
 #[tokio::test]
+async fn what_is_finished_loses_its_contents_and_what_comes_again_is_known_all_the_same() {
+    const SECRET: &str = "what she said";
+    let world = World::new();
+    let of = |id: &str, n: i64| session(id, Some(n), json!({ "out_ticket_id": id, "note": SECRET, "n": n }));
+    // 1 is delivered in two versions, 2 is dead, 3 waits.
+    world.accept(vec![message("1-1", vec![of("1", 1)])], 1).await;
+    let claimed = world.claim(1, 1).await.remove(0);
+    let mut result = delivered(&claimed);
+    result.attempt.as_mut().expect("an attempt").exchanges = json!([{ "body": SECRET }]);
+    world.record(result, 1).await;
+    world.accept(vec![message("1-5", vec![of("1", 5)])], 2).await;
+    let claimed = world.claim(1, 2).await.remove(0);
+    world.record(delivered(&claimed), 2).await;
+    world.accept(vec![message("bad", vec![of("bad2", 1)]), message("3", vec![of("3", 1)])], 3).await;
+    let ledger = &world.ledger;
+    let sweep = async |what, before| {
+        let (mut next, mut removed) = (Some(0), 0);
+        while let Some(after) = next {
+            let batch = ledger.sweep_finished(what, after, at(before), at(900)).await.expect("swept");
+            (next, removed) = (batch.next, removed + batch.removed);
+        }
+        removed
+    };
+    let texts = || {
+        let sql = rusqlite::Connection::open(world.dir.path().join("ledger.db")).expect("a database");
+        let query = "SELECT count(*) FROM versions WHERE document LIKE '%she said%' \
+                     UNION ALL SELECT count(*) FROM attempts WHERE exchanges LIKE '%she said%'";
+        let mut statement = sql.prepare(query).expect("a statement");
+        let rows = statement.query_map([], |row| row.get::<_, i64>(0)).expect("rows");
+        rows.collect::<Result<Vec<_>, _>>().expect("counts")
+    };
+    assert_eq!((sweep(Done::Attempts, 1).await, texts()), (0, vec![4, 1]), "too young");
+    assert_eq!((sweep(Done::Attempts, 100).await, texts()), (2, vec![4, 0]));
+    assert_eq!(sweep(Done::Attempts, 100).await, 0);
+    assert_eq!((sweep(Done::Sessions, 100).await, texts()), (1, vec![2, 0]), "not the dead one, nor what waits");
+    assert_eq!(sweep(Done::Sessions, 100).await, 0);
+    assert_eq!(world.ledger.audit().await.expect("an account").emptied, 1);
+    assert!(ledger.replayable(0, None, None).await.expect("a page").sessions.iter().all(|s| s.key != key("1")));
+
+    // An old export comes again under other names: nothing follows from it.
+    let again = world.accept(vec![message("x1", vec![of("1", 1)]), message("x5", vec![of("1", 5)])], 10).await;
+    let other = session("1", Some(3), json!({ "out_ticket_id": "1", "note": "older" }));
+    let older = world.accept(vec![message("x3", vec![other])], 11).await;
+    let standings: Vec<_> = again.iter().chain(&older).map(|a| (a.sessions[0].1, a.deliveries)).collect();
+    assert_eq!(standings, [(Standing::Duplicate, 0), (Standing::Duplicate, 0), (Standing::Older, 0)]);
+    // Other content of the same moment is all there is; a newer version has its content again.
+    let same = session("1", Some(5), json!({ "out_ticket_id": "1", "note": "more" }));
+    let more = world.accept(vec![message("s", vec![same]), message("n", vec![of("1", 9)])], 12).await;
+    let standings: Vec<_> = more.iter().map(|a| (a.sessions[0].1, a.deliveries)).collect();
+    assert_eq!(standings, [(Standing::Supplement, 1), (Standing::Newer, 1)]);
+    assert!(ledger.whole(&key("1")).await.expect("a read").expect("it").document.contains(SECRET));
+    world.audit().await;
+}
+
+#[tokio::test]
 async fn an_erased_session_is_gone_from_the_files_and_the_rest_still_adds_up() {
     const SECRET: &str = "she-told-us-her-secret";
     let world = World::new();

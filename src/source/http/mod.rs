@@ -26,6 +26,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ use self::proof::{Keys, Proof};
 use self::settings::HEALTH;
 use super::gather::{self, Counter};
 use super::listen::{self, Certificate, Room, Seats};
-use super::{Content, Envelope, Fault, Found, Inlet, Received, Recipe, Settled, Source};
+use super::{Content, Envelope, Fault, Found, Inlet, Received, Recipe, Settled, Sighted, Source};
 use crate::digest::sha256;
 use crate::message::parse::looks_like_mail;
 use crate::outcome::Reason;
@@ -105,6 +106,14 @@ impl Source for Http {
             read.await.map_err(|error| unreadable(error.to_string()))??;
             listen::look(&listen).await
         })
+    }
+
+    fn survey(
+        self: Box<Self>,
+        _positions: BTreeMap<String, String>,
+        _to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

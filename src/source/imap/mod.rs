@@ -28,9 +28,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Fault, Inlet, Recipe, Source};
+use super::{Fault, Inlet, Place, Recipe, Sighted, Source, Start};
 use crate::outcome::Reason;
 use crate::secret::Secret;
 
@@ -101,6 +102,75 @@ impl Source for Imap {
 
     fn check(self: Box<Self>) -> BoxFuture<'static, Result<String, Fault>> {
         Box::pin(async move { look(&self.settings).await })
+    }
+
+    fn survey(
+        self: Box<Self>,
+        positions: BTreeMap<String, String>,
+        to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move { tell(&self.settings, &positions, &to).await })
+    }
+}
+
+/// Messages listed at a time.
+const LISTED: u32 = 4096;
+
+/// Tells of every message of the mailboxes, by its name alone; none is downloaded.
+async fn tell(
+    settings: &Settings,
+    positions: &BTreeMap<String, String>,
+    to: &mpsc::Sender<Sighted>,
+) -> Result<(), Fault> {
+    let mut connection = connect::open(settings, &mut None).await?;
+    let mut names: Vec<String> = Vec::new();
+    for entry in settings.entries() {
+        if !entry.is_pattern {
+            names.push(entry.text.to_owned());
+            continue;
+        }
+        let found = survey::list(&mut connection, entry.text).await?.map_err(|text| {
+            let detail = format!("the server does not list `{}`: {text}", entry.text);
+            Fault { reason: Reason::NotPermitted, step: survey::STEP, detail }
+        })?;
+        names.extend(found.into_iter().filter(|one| !one.is_at_target(settings)).map(|one| one.name));
+    }
+    names.dedup();
+    for name in names {
+        let selected = connection.select(&name, true).await??;
+        let cursor = positions.get(&name).and_then(|text| cursor::Cursor::from_json(text));
+        let cursor = cursor.filter(|cursor| cursor.uidvalidity == selected.uidvalidity);
+        let mut from = 1;
+        while from < selected.uid_next && selected.exists > 0 {
+            let last = from.saturating_add(LISTED - 1).min(selected.uid_next - 1);
+            let listed = fetch::list(&mut connection, &format!("{from}:{last}"), LISTED.min(selected.exists)).await?;
+            for one in listed.into_iter().filter(|one| (from..=last).contains(&one.uid)) {
+                let sighted = Sighted {
+                    input: format!("{name}/{}/{}", selected.uidvalidity, one.uid),
+                    digest: None,
+                    received_at: one.received_at,
+                    place: place(cursor.as_ref(), settings.start, one),
+                };
+                if to.send(sighted).await.is_err() {
+                    return Ok(());
+                }
+            }
+            from = last.saturating_add(1);
+        }
+    }
+    connection.logout().await;
+    Ok(())
+}
+
+fn place(cursor: Option<&cursor::Cursor>, start: Start, one: fetch::Listed) -> Place {
+    let Some(cursor) = cursor else { return Place::Ahead };
+    let is_old = cursor.started_at.zip(one.received_at).is_some_and(|(start, received)| received < start);
+    match one.uid < cursor.next_uid {
+        _ if cursor.holes.contains(&one.uid) => Place::Unreadable,
+        true if is_old => Place::Before,
+        true => Place::passed(start),
+        false if !cursor.wants(one.uid, one.received_at) => Place::Before,
+        false => Place::Ahead,
     }
 }
 

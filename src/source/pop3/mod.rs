@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,8 @@ use self::connection::Connection;
 use self::memory::Memory;
 use super::lines::Body;
 use super::{
-    BATCH_BYTES, BATCH_ITEMS, Batch, Content, Envelope, Fault, Inlet, Received, Recipe, Settled, Source, Start, changes,
+    BATCH_BYTES, BATCH_ITEMS, Batch, Content, Envelope, Fault, Inlet, Place, Received, Recipe, Settled, Sighted,
+    Source, Start, changes,
 };
 use crate::secret::Secret;
 
@@ -96,6 +98,25 @@ impl Source for Pop3 {
             let count = connection.uids().await?.len();
             connection.quit().await?;
             Ok(format!("logged in; the mailbox holds {count} message{}", if count == 1 { "" } else { "s" }))
+        })
+    }
+
+    fn survey(
+        self: Box<Self>,
+        positions: BTreeMap<String, String>,
+        to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move {
+            let memory = Memory::from_positions(&positions);
+            let mut connection = connection::open(&self.settings, &mut None).await?;
+            for mail in named(connection.uids().await?) {
+                let place = if memory.knows(mail.key) { Place::passed(self.settings.start) } else { Place::Ahead };
+                let sighted = Sighted { input: mail.name, digest: None, received_at: None, place };
+                if to.send(sighted).await.is_err() {
+                    break;
+                }
+            }
+            connection.quit().await
         })
     }
 }

@@ -17,11 +17,12 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listen::{self, Certificate, Seats};
-use super::{Fault, Inlet, Recipe, Source, gather};
+use super::{Fault, Inlet, Recipe, Sighted, Source, gather};
 
 pub(crate) use dialogue::path;
 pub use settings::{Protocol, Settings, Tls};
@@ -80,6 +81,14 @@ impl Source for Smtp {
             read.await.map_err(|e| super::file_fault("tls", "".as_ref(), &e))??;
             listen::look(&self.settings.listen).await
         })
+    }
+
+    fn survey(
+        self: Box<Self>,
+        _positions: BTreeMap<String, String>,
+        _to: mpsc::Sender<Sighted>,
+    ) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

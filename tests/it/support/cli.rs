@@ -1,9 +1,9 @@
 //! The built binary in a folder of its own, and a sandbox CRM for it to update.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use mail2crm::sandbox::{Records, Running, Sandbox, Settings, Store};
 use secrecy::SecretString;
@@ -65,6 +65,45 @@ impl Bench {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+}
+
+/// The service at work; killed when it is dropped.
+pub(crate) struct Service {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Bench {
+    /// Starts `run`.
+    pub(crate) fn service(&self) -> Service {
+        let child = self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("the program");
+        let log = BufReader::new(child.stderr.take().expect("a pipe"));
+        Service { child, log }
+    }
+}
+
+impl Service {
+    /// Reads its log until a line has this.
+    #[track_caller]
+    pub(crate) fn says(&mut self, text: &str) {
+        let mut before = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).expect("text") > 0, "it ended without `{text}`:\n{before}");
+            if line.contains(text) {
+                return;
+            }
+            before.push_str(&line);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(dead_code, reason = "a word for the tests to come is worth more than a warning about it")]
 
+pub(crate) mod bad_disk;
 pub(crate) mod disk;
 pub(crate) mod mailbox;
 pub(crate) mod post;

@@ -70,7 +70,8 @@ impl Site {
         Running { child, stderr }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command, to be run or started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mail2crm"));
         let environment = self.environment.lock().expect("no panic while it is held");
         command.envs(environment.iter().map(|(name, value)| (name, value)));

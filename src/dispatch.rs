@@ -22,6 +22,7 @@ use crate::session::stored::Stored;
 
 mod difference;
 mod keys;
+mod parking;
 mod target;
 
 pub use difference::{Difference, differs};
@@ -37,11 +38,17 @@ pub struct Rules {
     pub horizon: Duration,
     /// A worker that has not answered for so long has lost its lease.
     pub lease: Duration,
+    /// How long a delivery waits for its record.
+    pub park: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { horizon: Duration::from_secs(5 * 24 * 3600), lease: Duration::from_secs(900) }
+        Self {
+            horizon: Duration::from_secs(5 * 24 * 3600),
+            lease: Duration::from_secs(900),
+            park: Duration::from_secs(72 * 3600),
+        }
     }
 }
 
@@ -225,7 +232,13 @@ impl Dispatcher {
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
         };
         let now = Timestamp::now();
-        let next = self.next(claimed, &done.verdict, now).await;
+        let next = match parking::led(claimed, &done, self.rules.park, now) {
+            Some(next) => {
+                self.works(&claimed.destination).await;
+                next
+            }
+            None => self.next(claimed, &done.verdict, now).await,
+        };
         let (delivery, session, destination, record) = (
             claimed.delivery.0,
             claimed.key.to_string(),
@@ -234,7 +247,7 @@ impl Dispatcher {
         );
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
-            Next::Done(_) if reason == Reason::Partial => {
+            Next::Done(_) if done.verdict.class == Class::Partial => {
                 tracing::warn!(delivery, %session, %destination, record, %reason, detail, "applied a session in part");
             }
             Next::Done(DeliveryState::Unchanged) => {
@@ -255,20 +268,33 @@ impl Dispatcher {
             Next::Parked(at) => {
                 tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked")
             }
+            // Once for each delivery; how it goes on is in the ledger.
+            Next::Again { until, .. } if claimed.attempts == 0 => {
+                tracing::warn!(delivery, %session, %destination, record, %until, %reason, detail, "a delivery is parked; its record is looked for until then")
+            }
+            Next::Again { at, .. } => {
+                tracing::debug!(delivery, %session, %destination, record, again_at = %at, %reason, detail, "a delivery stays parked")
+            }
+            Next::Moved { record: to, .. } => {
+                tracing::warn!(delivery, %session, %destination, record, %to, %reason, detail, "a delivery goes on with another record")
+            }
         }
         let outcome = match &next.0 {
             Next::Done(_) => Outcome::Delivered,
-            Next::Later(_) | Next::Back(_) | Next::Parked(_) => Outcome::Deferred,
+            Next::Later(_) | Next::Back(_) | Next::Parked(_) | Next::Again { .. } | Next::Moved { .. } => {
+                Outcome::Deferred
+            }
             Next::Dead => Outcome::Failed,
         };
+        // What an earlier attempt left open stays open until one succeeds, or all of it is known to go elsewhere.
+        let settled = outcome == Outcome::Delivered || matches!(next.0, Next::Moved { .. });
         let counted = !matches!(next.0, Next::Back(_));
         Finished {
             delivery: claimed.delivery,
             lease: claimed.lease,
             next: next.0,
             reason,
-            // What an earlier attempt left open stays open until one succeeds.
-            uncertain: outcome != Outcome::Delivered && (done.verdict.uncertain || claimed.uncertain),
+            uncertain: !settled && (done.verdict.uncertain || claimed.uncertain),
             applied: done.applied,
             attempt: counted.then(|| Attempt {
                 started_at,
@@ -299,7 +325,7 @@ impl Dispatcher {
                     if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
                 (Next::Done(state), reason)
             }
-            Class::Dead => (Next::Dead, reason),
+            Class::Dead | Class::Park => (Next::Dead, reason),
             Class::Pause => (Next::Back(self.hold(&claimed.destination, verdict, now).await), reason),
             Class::Retry | Class::Conflict => {
                 let age = now.duration_since(claimed.since);

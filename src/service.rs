@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 pub use router::Router;
 pub use targets::{Targets, build as build_targets};
 
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, SourceConfig, Way};
 use crate::console::{self, Watch, Watched};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{Dispatcher, Rules};
@@ -48,8 +48,12 @@ impl Service {
         let targets = targets::build(&config, &key)?;
         targets::make_folders(&config)?;
         let router = Arc::new(Router::new(&config));
-        let rules =
-            Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
+        let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3600);
+        let rules = Rules {
+            horizon: hours(config.delivery.retry_hours),
+            park: hours(config.delivery.park_hours),
+            ..Rules::default()
+        };
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, config.stored(), rules));
         let verifier = Arc::new(Verifier::new(Dns::network()));
         let watched = |source: &SourceConfig| (source.name.clone(), Watched::new(source.kind.period()));
@@ -82,8 +86,17 @@ impl Service {
     pub async fn drain(&self, soon: Duration, stop: CancellationToken) -> Result<bool, Fault> {
         let Some(_own) = self.ledger.own()? else { return Ok(false) };
         self.ledger.recover(Timestamp::now()).await?;
+        self.look_for().await?;
         self.dispatcher.clone().run(stop, Some(soon)).await;
         Ok(true)
+    }
+
+    /// Where look-ups were turned on since, what is parked is looked for too.
+    async fn look_for(&self) -> Result<(), Fault> {
+        let looks_up = |way: &Way| matches!(way, Way::Rest { to, .. } if to.looks_up());
+        let all = self.config.destinations.iter().filter(|d| looks_up(&d.way));
+        self.ledger.look_for(all.map(|d| d.name.clone()).collect(), Timestamp::now()).await?;
+        Ok(())
     }
 
     /// Runs until `stop`. Only one service may run on a ledger.
@@ -93,6 +106,7 @@ impl Service {
             return Err(Fault::new(format!("another mail2crm runs on `{path}`; stop it, or name another `state`")));
         };
         let left = self.ledger.recover(Timestamp::now()).await?;
+        self.look_for().await?;
         if left > 0 {
             tracing::warn!(
                 deliveries = left,

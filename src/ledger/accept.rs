@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::blob::ZeroBlob;
-use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::brake::{Alarm, Brake, Pace};
 use super::course;
 use super::delivery::{Change, Delivery, Entry, lane};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, Row, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, Moved, NewMessage, NewSession, Planner, Standing};
@@ -44,8 +44,8 @@ impl Ledger {
         self.write(move |tx| {
             let intake = Intake { tx, planner: &*planner, brake: planner.brake(), now };
             let accepted = batch.iter().map(|message| intake.message(message)).collect::<Result<_, _>>()?;
-            if let Some((key, value)) = position {
-                intake.position(&source, &key, &value)?;
+            if let Some((key, value)) = &position {
+                intake.position(&source, key, value)?;
             }
             Ok(accepted)
         })
@@ -182,24 +182,26 @@ impl Intake<'_> {
             .sql
             .prepare_cached(
                 "INSERT INTO messages (source, input, raw_digest, message_id, is_document, received_at, recorded_at, \
-                 state, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+                 state, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING \
+                 RETURNING id",
             )?
-            .execute(params![
-                message.source,
-                message.input,
-                message.raw_digest,
-                message.message_id,
-                message.is_document,
-                message.received_at.as_millisecond(),
-                self.now.as_millisecond(),
-                message.state.as_str(),
-                message.reason.map(Reason::as_str),
-                message.detail,
-            ])?;
-        if inserted == 0 {
-            return self.known(message);
-        }
-        let id = self.tx.sql.last_insert_rowid();
+            .query_row(
+                params![
+                    message.source,
+                    message.input,
+                    message.raw_digest,
+                    message.message_id,
+                    message.is_document,
+                    message.received_at.as_millisecond(),
+                    self.now.as_millisecond(),
+                    message.state.as_str(),
+                    message.reason.map(Reason::as_str),
+                    message.detail,
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let Some(id) = inserted else { return self.known(message) };
         self.raw(id, &message.raw)?;
         self.sessions(id, incoming)
     }
@@ -207,13 +209,12 @@ impl Intake<'_> {
     /// Writes the raw bytes. SQLite holds a bound value twice more until the row is written, so large ones are
     /// written into their place.
     fn raw(&self, message: i64, raw: &[u8]) -> Result<(), Fault> {
-        let sql = self.tx.sql;
-        if raw.len() <= WRITTEN_AT_ONCE {
-            sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?.execute(params![message, raw])?;
-            return Ok(());
-        }
-        sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
-            .execute(params![message, ZeroBlob(raw.len() as u64)])?;
+        const ROW: &str = "INSERT INTO raws (message, bytes) VALUES (?1, ?2)";
+        let sql = match self.tx.sql {
+            Sql::Lite(sql) if raw.len() > WRITTEN_AT_ONCE => sql,
+            sql => return Ok(sql.prepare_cached(ROW)?.execute(params![message, raw]).map(drop)?),
+        };
+        sql.prepare_cached(ROW)?.execute((message, ZeroBlob(raw.len() as u64)))?;
         let mut place = sql.blob_open("main", "raws", "bytes", message, false)?;
         for (piece, at) in raw.chunks(WRITTEN_AT_ONCE).zip((0..).step_by(WRITTEN_AT_ONCE)) {
             place.write_at(piece, at)?;
@@ -456,7 +457,7 @@ impl Intake<'_> {
     }
 
     fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
-        let read = |row: &rusqlite::Row<'_>| {
+        let read = |row: &Row<'_>| {
             Ok(Known {
                 id: row.get(0)?,
                 newest: row.get(1)?,

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault, MessageState};
 use crate::digest::sha256;
 use crate::session::version;
@@ -66,7 +66,7 @@ struct Rule(&'static str, &'static str);
 const RULES: &[Rule] = &[
     Rule(
         "a processed message has no session",
-        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS NOT 'erased' \
+        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS DISTINCT FROM 'erased' \
          AND NOT EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
     ),
     Rule(
@@ -173,7 +173,7 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a lane that nobody sends has no head, or the wrong one",
-        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND d.head <> (\
+        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND (d.head = 1) <> (\
          NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'sending' AND b.destination = d.destination \
          AND b.lane = d.lane) \
          AND NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.destination = d.destination \
@@ -375,7 +375,7 @@ impl Ledger {
                 "SELECT r.message, r.bytes, m.raw_digest FROM raws r JOIN messages m ON m.id = r.message \
                          WHERE r.message > ?1 ORDER BY r.message LIMIT ?2",
             ),
-            ("version", "SELECT id, CAST(document AS BLOB), digest FROM versions WHERE id > ?1 ORDER BY id LIMIT ?2"),
+            ("version", "SELECT id, document, digest FROM versions WHERE id > ?1 ORDER BY id LIMIT ?2"),
         ];
         for (gap, (what, query)) in gaps.iter_mut().zip(queries) {
             let mut after = Some(0);
@@ -392,7 +392,7 @@ impl Ledger {
         }
         let said: Vec<String> = self
             .read(|sql| {
-                let mut statement = sql.prepare("PRAGMA integrity_check(20)")?;
+                let mut statement = sql.prepare_cached("PRAGMA integrity_check(20)")?;
                 let rows = statement.query_map([], |row| row.get(0))?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
@@ -406,13 +406,10 @@ impl Ledger {
 }
 
 /// Rows whose bytes do not have their digest, and where to go on.
-fn compare(sql: &Connection, what: &str, query: &str, from: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
+fn compare(sql: &Sql, what: &str, query: &str, from: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
     let mut statement = sql.prepare_cached(query)?;
-    let mut rows = statement.query(rusqlite::params![from, COMPARED as i64])?;
-    let (mut wrong, mut count, mut last) = (Vec::new(), 0, from);
-    while let Some(row) = rows.next()? {
-        (count, last) = (count + 1, row.get(0)?);
-        let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+    let rows = statement.query_map(params![from, COMPARED as i64], |row| {
+        let bytes = row.get_ref(1)?.as_bytes();
         let digest: String = row.get(2)?;
         let is_same = match what {
             "message" => sha256(bytes) == digest,
@@ -420,34 +417,31 @@ fn compare(sql: &Connection, what: &str, query: &str, from: i64) -> Result<(Vec<
             _ if bytes.is_empty() => true,
             _ => serde_json::from_slice(bytes).is_ok_and(|document| version::digest(&document) == digest),
         };
-        if !is_same {
-            wrong.push(format!("{what} {last}"));
-        }
-    }
-    Ok((wrong, (count == COMPARED).then_some(last)))
+        Ok((row.get::<_, i64>(0)?, is_same))
+    })?;
+    let rows: Vec<(i64, bool)> = rows.collect::<Result<_, _>>()?;
+    let wrong = rows.iter().filter(|(_, is_same)| !is_same).map(|(id, _)| format!("{what} {id}")).collect();
+    Ok((wrong, rows.last().map(|(id, _)| *id).filter(|_| rows.len() == COMPARED)))
 }
 
 impl Rule {
-    fn broken(&self, sql: &Connection) -> Result<Option<Gap>, Fault> {
-        let mut statement = sql.prepare(self.1)?;
-        let mut rows = statement.query([])?;
-        let mut gap = Gap { rule: self.0.to_owned(), count: 0, rows: Vec::new() };
-        while let Some(row) = rows.next()? {
-            gap.count += 1;
-            if gap.rows.len() < NAMED {
-                gap.rows.push(row.get(0)?);
-            }
+    fn broken(&self, sql: &Sql) -> Result<Option<Gap>, Fault> {
+        let count = count(sql, &format!("SELECT count(*) FROM ({}) AS broken", self.1))?;
+        if count == 0 {
+            return Ok(None);
         }
-        Ok((gap.count > 0).then_some(gap))
+        let mut first = sql.prepare_cached(&format!("{} LIMIT {NAMED}", self.1))?;
+        let rows = first.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(Some(Gap { rule: self.0.to_owned(), count, rows }))
     }
 }
 
-fn count(sql: &Connection, query: &str) -> Result<u64, Fault> {
+fn count(sql: &Sql, query: &str) -> Result<u64, Fault> {
     Ok(sql.query_row(query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-fn by(sql: &Connection, query: &str) -> Result<Vec<(String, u64)>, Fault> {
-    let mut statement = sql.prepare(query)?;
+fn by(sql: &Sql, query: &str) -> Result<Vec<(String, u64)>, Fault> {
+    let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::course;
 use super::delivery::{Change, Delivery, moment};
 use super::fallback::{NEXT_VIA, VIA, route};
+use super::handle::Ledger;
 use super::replay::applied_to;
-use super::sqlite::Ledger;
+use super::sql::{self, OptionalExtension as _, Row, Sql, params};
 use super::{Claimed, DeliveryState, Fault, grace, progress};
 use crate::connector::Progress;
 use crate::ids::{DeliveryId, VersionId};
@@ -159,26 +159,26 @@ fn in_turns(lines: Vec<Vec<i64>>, turn: usize, limit: usize) -> Vec<i64> {
     merged
 }
 
-fn due(sql: &Connection, query: &str, destination: &str, now: i64, room: usize) -> Result<Vec<i64>, Fault> {
+fn due(sql: &Sql, query: &str, destination: &str, now: i64, room: usize) -> Result<Vec<i64>, Fault> {
     let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map(params![destination, now, room as i64], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// `None`: not paused. `Some(None)`: until a person resumes it.
-fn pause_of(sql: &Connection, destination: &str) -> Result<Option<Option<i64>>, Fault> {
-    let mut statement =
-        sql.prepare_cached("SELECT paused_until FROM destinations WHERE name = ?1 AND paused_at IS NOT NULL")?;
-    let mut rows = statement.query([destination])?;
-    Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+fn pause_of(sql: &Sql, destination: &str) -> Result<Option<Option<i64>>, Fault> {
+    Ok(sql
+        .prepare_cached("SELECT paused_until FROM destinations WHERE name = ?1 AND paused_at IS NOT NULL")?
+        .query_row([destination], |row| row.get(0))
+        .optional()?)
 }
 
-fn is_paused(sql: &Connection, destination: &str, now: i64) -> Result<bool, Fault> {
+fn is_paused(sql: &Sql, destination: &str, now: i64) -> Result<bool, Fault> {
     Ok(pause_of(sql, destination)?.is_some_and(|until| until.is_none_or(|until| until > now)))
 }
 
 /// Puts parked deliveries in line whose record is to be looked for again.
-fn look_again(sql: &Connection, destination: &str, most: usize, now: Timestamp) -> Result<(), Fault> {
+fn look_again(sql: &Sql, destination: &str, most: usize, now: Timestamp) -> Result<(), Fault> {
     let at = now.as_millisecond();
     if is_paused(sql, destination, at)? {
         return Ok(());
@@ -193,7 +193,7 @@ fn look_again(sql: &Connection, destination: &str, most: usize, now: Timestamp) 
 
 /// True if the session is being sent to another record of the destination: then the delivery waits a little, for
 /// a session that moves is never written to both at once.
-fn is_elsewhere(sql: &Connection, id: i64, now: i64) -> Result<bool, Fault> {
+fn is_elsewhere(sql: &Sql, id: i64, now: i64) -> Result<bool, Fault> {
     let is_sending = sql
         .prepare_cached(
             "SELECT 1 FROM deliveries d JOIN deliveries o ON o.session = d.session AND o.destination = d.destination \
@@ -206,7 +206,7 @@ fn is_elsewhere(sql: &Connection, id: i64, now: i64) -> Result<bool, Fault> {
     Ok(is_sending)
 }
 
-fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
+fn take(sql: &Sql, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
     sql.prepare_cached(
         "UPDATE deliveries SET state = 'sending', head = 0, next_at = NULL, lease = lease + 1, leased_at = ?2, \
          leased_until = ?3, changed_at = ?2 WHERE id = ?1 AND state = 'waiting'",
@@ -260,14 +260,14 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
 }
 
 /// Three columns as a session's key.
-pub(super) fn session_key(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<SessionKey> {
+pub(super) fn session_key(row: &Row<'_>, first: usize) -> sql::Result<SessionKey> {
     let word = row.get_ref(first + 1)?.as_str()?;
-    let channel = Channel::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))?;
+    let channel = Channel::from_word(word).ok_or_else(|| sql::Error::word(word))?;
     Ok(SessionKey { instance: row.get(first)?, channel, id: row.get(first + 2)? })
 }
 
 /// Ends leases that ran out: nobody knows whether their effect took place.
-fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Fault> {
+fn take_back(sql: &Sql, until: i64, now: Timestamp) -> Result<usize, Fault> {
     let lost = Delivery::leased_until(sql, until)?;
     for delivery in &lost {
         let detail = "the process stopped while it was under way: whether it took effect is not known";
@@ -302,7 +302,7 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
     Ok(lost.len())
 }
 
-fn expire_parked(sql: &Connection, now: Timestamp) -> Result<(), Fault> {
+fn expire_parked(sql: &Sql, now: Timestamp) -> Result<(), Fault> {
     for delivery in Delivery::parked_until(sql, now.as_millisecond())? {
         if delivery.braked() {
             let detail = "it was held back by the brake";
@@ -327,6 +327,8 @@ fn expire_parked(sql: &Connection, now: Timestamp) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::ledger::schema;
 

@@ -5,11 +5,11 @@
 //! none as well). Never for another session: that asks anew.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::Fault;
 use super::delivery::{Delivery, lane, moment};
+use super::sql::{OptionalExtension, Sql, params};
 
 /// How often a delivery may be led on. A chain that is longer leads nowhere.
 const MOST_MOVES: i64 = 8;
@@ -46,7 +46,7 @@ pub struct MoveRow {
 
 /// The record for a further version of a session that names `named`, if a former version was led on from there.
 pub(super) fn known(
-    sql: &Connection,
+    sql: &Sql,
     session: i64,
     destination: &str,
     named: Option<&str>,
@@ -72,7 +72,7 @@ pub(super) fn known(
 }
 
 /// The record that the session last went to at this destination, sent or being sent.
-pub(super) fn former(sql: &Connection, session: i64, destination: &str) -> Result<Option<String>, Fault> {
+pub(super) fn former(sql: &Sql, session: i64, destination: &str) -> Result<Option<String>, Fault> {
     Ok(sql
         .prepare_cached(
             "SELECT d.record FROM deliveries d JOIN versions v ON v.id = d.version \
@@ -85,7 +85,7 @@ pub(super) fn former(sql: &Connection, session: i64, destination: &str) -> Resul
 
 /// Writes down that a delivery was led on. False, and nothing written, if it was led too often or in a circle.
 pub(super) fn lead(
-    sql: &Connection,
+    sql: &Sql,
     delivery: i64,
     from: Option<&str>,
     to: &str,
@@ -109,7 +109,7 @@ pub(super) fn lead(
 }
 
 /// The moves of a delivery, in order.
-pub(super) fn moves(sql: &Connection, delivery: i64) -> Result<Vec<MoveRow>, Fault> {
+pub(super) fn moves(sql: &Sql, delivery: i64) -> Result<Vec<MoveRow>, Fault> {
     let mut statement =
         sql.prepare_cached("SELECT at, from_record, to_record, how FROM moves WHERE delivery = ?1 ORDER BY place")?;
     let rows = statement.query_map([delivery], |row| {

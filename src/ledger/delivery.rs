@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fallback::route;
+use super::sql::{self, OptionalExtension, Row, Sql, params};
 use super::{DeliveryState, Fault, course, grace, progress};
 use crate::outcome::Reason;
 
@@ -93,12 +93,12 @@ impl Delivery {
     }
 
     /// The delivery with this id.
-    pub(super) fn find(sql: &Connection, id: i64) -> Result<Option<Self>, Fault> {
+    pub(super) fn find(sql: &Sql, id: i64) -> Result<Option<Self>, Fault> {
         Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
     }
 
     /// What of a session waits or is parked.
-    pub(super) fn unsent_of(sql: &Connection, session: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn unsent_of(sql: &Sql, session: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id"))?;
         let rows = statement.query_map([session], Self::read)?.collect::<Result<_, _>>();
@@ -106,7 +106,7 @@ impl Delivery {
     }
 
     /// What is leased until this moment or a former one.
-    pub(super) fn leased_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn leased_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
@@ -114,13 +114,13 @@ impl Delivery {
     }
 
     /// Parked ones whose deadline has come.
-    pub(super) fn parked_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn parked_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement = sql.prepare_cached(select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
         Ok(rows?)
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> sql::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             session: row.get(1)?,
@@ -140,12 +140,7 @@ impl Delivery {
     }
 
     /// Parked ones of a destination whose record is to be looked for again.
-    pub(super) fn to_be_looked_for(
-        sql: &Connection,
-        destination: &str,
-        moment: i64,
-        most: usize,
-    ) -> Result<Vec<Self>, Fault> {
+    pub(super) fn to_be_looked_for(sql: &Sql, destination: &str, moment: i64, most: usize) -> Result<Vec<Self>, Fault> {
         let mut statement = sql.prepare_cached(select!(
             "d.state = 'parked' AND d.destination = ?1 AND d.look_at <= ?2 ORDER BY d.look_at, d.id LIMIT ?3"
         ))?;
@@ -160,7 +155,7 @@ impl Delivery {
 
     /// Puts it in line by hand, due now, with the record that it goes to if that was said; the retry horizon
     /// begins anew.
-    pub(super) fn put_in_line(&mut self, sql: &Connection, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn put_in_line(&mut self, sql: &Sql, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
         let at = now.as_millisecond();
         if let Some(record) = record.filter(|record| self.record.as_deref() != Some(record)) {
             // A person may lead it anywhere, and as often as it takes.
@@ -174,7 +169,7 @@ impl Delivery {
     }
 
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
-    pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn become_(&self, sql: &Sql, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
         let mut next_at = change.next_at;
         if change.to == DeliveryState::Waiting {
@@ -243,7 +238,7 @@ pub(super) struct Entry<'a> {
 
 impl Entry<'_> {
     /// Writes the row, at its place in line; gives its number.
-    pub(super) fn insert(&self, sql: &Connection, now: Timestamp) -> Result<i64, Fault> {
+    pub(super) fn insert(&self, sql: &Sql, now: Timestamp) -> Result<i64, Fault> {
         let lane = lane(self.record, self.session);
         let waits = self.state == DeliveryState::Waiting;
         let head = waits && is_free(sql, self.destination, &lane)?;
@@ -276,7 +271,7 @@ impl Entry<'_> {
 }
 
 /// Makes the first waiting one of a lane its head, if none of the lane is being sent.
-pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result<(), Fault> {
+pub(super) fn advance(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fault> {
     if is_sending(sql, destination, lane)? {
         return Ok(());
     }
@@ -289,23 +284,23 @@ pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result
 }
 
 /// Whether a new delivery would be the head of this lane.
-fn is_free(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_free(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     let waits = sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 LIMIT 1")?
         .exists([destination, lane])?;
     Ok(!waits && !is_sending(sql, destination, lane)?)
 }
 
-fn is_sending(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_sending(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     Ok(sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'sending' AND destination = ?1 AND lane = ?2")?
         .exists([destination, lane])?)
 }
 
 /// The delivery state in a column; the table's CHECK lets no other word in.
-pub(super) fn state_of(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
+pub(super) fn state_of(row: &Row<'_>, column: usize) -> sql::Result<DeliveryState> {
     let word = row.get_ref(column)?.as_str()?;
-    DeliveryState::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))
+    DeliveryState::from_word(word).ok_or_else(|| sql::Error::word(word))
 }
 
 /// A moment from its milliseconds; what is no moment (nobody writes such) is 1970.

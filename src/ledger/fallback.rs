@@ -6,10 +6,9 @@
 
 use std::borrow::Cow;
 
-use rusqlite::params;
-
 use super::Fault;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::params;
 
 /// Due ones of others that go this destination's way.
 pub(super) const VIA: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND via = ?1 \

@@ -2,10 +2,10 @@
 //! ids. For `audit --source` and `audit --sessions`; changes nothing.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
 
 use super::Fault;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, params};
 use crate::session::SessionKey;
 
 /// What the ledger has of a session that an export names.

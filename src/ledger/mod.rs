@@ -1,7 +1,7 @@
 //! The durable tables between intake and dispatch: messages, sessions with versions, deliveries, attempts,
 //! positions. The states, the commit point and what a crash does in each state: `README.md` beside this.
 //!
-//! One face over the engines; SQLite is in `sqlite`. Every change is one transaction; callers that wait
+//! One face over the engines: `sql`. Every change is one transaction; callers that wait
 //! at the same time share one commit.
 
 mod accept;
@@ -15,6 +15,7 @@ mod erase;
 mod fallback;
 mod grace;
 mod hand;
+mod handle;
 mod key;
 mod known;
 mod pause;
@@ -25,6 +26,7 @@ mod record;
 mod replay;
 mod retention;
 mod schema;
+mod sql;
 mod sqlite;
 mod standing;
 mod states;
@@ -49,6 +51,7 @@ pub use brake::{Alarm, Brake};
 pub use course::MoveRow;
 pub use erase::Erased;
 pub use hand::Handled;
+pub use handle::Ledger;
 pub use key::{instance_key, key_path, known_key};
 pub use known::KnownSession;
 pub use pause::Paused;
@@ -56,7 +59,7 @@ pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
 pub use replay::{Applied, Page, Replay, Replayed, There, Whole};
 pub use retention::{Batch, Done, Swept};
-pub use sqlite::{Ledger, Ownership};
+pub use sqlite::Ownership;
 pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory, VersionRow};
 
 /// The ledger could not be read or written. Never means that data is wrong; the caller tries again.
@@ -65,17 +68,26 @@ pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory,
 pub struct Fault {
     /// A sentence with the engine's own words.
     pub detail: String,
+    /// Whether the same change can succeed if it is made anew.
+    passes: bool,
 }
 
 impl Fault {
-    fn new(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into() }
+    /// A fault that stays if nothing else changes.
+    pub fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), passes: false }
     }
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+impl From<sql::Error> for Fault {
+    fn from(error: sql::Error) -> Self {
+        Self { passes: error.passes(), ..Self::new(error.to_string()) }
     }
 }
 

@@ -3,12 +3,12 @@
 //! person's, which has none.
 
 use jiff::Timestamp;
-use rusqlite::params;
 use serde::Serialize;
 
 use super::Fault;
 use super::delivery::moment;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::params;
 use super::writer::Transaction;
 use crate::outcome::Reason;
 
@@ -76,7 +76,7 @@ impl Ledger {
                     "UPDATE destinations SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, \
                      paused_detail = NULL, paused_times = 0 WHERE name = ?1 AND paused_at IS NOT NULL",
                 )?
-                .execute([destination])?;
+                .execute([&destination])?;
             if changed > 0 {
                 tx.wake();
             }

@@ -2,12 +2,12 @@
 //! under way. A restart goes on from it. Kept while the delivery may be tried again, and gone with its end,
 //! since captures can be personal data. Never written under a lease that was taken back.
 
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::course::step_of;
 use super::delivery::{Delivery, moment};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault};
 use crate::connector::{Progress, StepDone};
 use crate::ids::DeliveryId;
@@ -49,18 +49,13 @@ impl Ledger {
     }
 }
 
-fn held(sql: &Connection, delivery: DeliveryId, lease: i64) -> Result<Option<Delivery>, Fault> {
+fn held(sql: &Sql, delivery: DeliveryId, lease: i64) -> Result<Option<Delivery>, Fault> {
     let delivery = Delivery::find(sql, delivery.0)?;
     Ok(delivery.filter(|d| d.state == DeliveryState::Sending && d.lease == lease))
 }
 
 /// Adds steps that are done. What was written down as under way is so no more, but for `in_flight`.
-pub(super) fn keep(
-    sql: &Connection,
-    delivery: &Delivery,
-    done: &[StepDone],
-    in_flight: Option<&str>,
-) -> Result<(), Fault> {
+pub(super) fn keep(sql: &Sql, delivery: &Delivery, done: &[StepDone], in_flight: Option<&str>) -> Result<(), Fault> {
     for step in done {
         let (reason, detail) =
             step.partial.as_ref().map_or((None, None), |(r, d)| (Some(r.as_str()), Some(d.as_str())));
@@ -90,7 +85,7 @@ pub(super) fn keep(
 }
 
 /// This request is now the last that was applied of its step.
-pub(super) fn apply(sql: &Connection, delivery: &Delivery, step: &str, digest: &str) -> Result<(), Fault> {
+pub(super) fn apply(sql: &Sql, delivery: &Delivery, step: &str, digest: &str) -> Result<(), Fault> {
     sql.prepare_cached(
         "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (session, destination, step) \
@@ -107,7 +102,7 @@ pub(super) fn apply(sql: &Connection, delivery: &Delivery, step: &str, digest: &
 }
 
 /// An attempt ended and nobody knows with what: it may have replaced what other deliveries applied.
-pub(super) fn doubt(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> {
+pub(super) fn doubt(sql: &Sql, delivery: &Delivery) -> Result<(), Fault> {
     sql.prepare_cached(
         "UPDATE applied SET in_doubt = ?3 \
          WHERE session = ?1 AND destination = ?2 AND delivery <> ?3 AND in_doubt IS NULL \
@@ -118,26 +113,26 @@ pub(super) fn doubt(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> 
 }
 
 /// It ended well, and so all that it could have changed is known.
-pub(super) fn trust(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> {
+pub(super) fn trust(sql: &Sql, delivery: &Delivery) -> Result<(), Fault> {
     sql.prepare_cached("UPDATE applied SET in_doubt = NULL WHERE session = ?1 AND destination = ?2 AND in_doubt = ?3")?
         .execute(params![delivery.session, delivery.route(), delivery.id])?;
     Ok(())
 }
 
 /// Its end: what was done is in `applied`, and the rest is of no use any more.
-pub(super) fn forget(sql: &Connection, delivery: i64) -> Result<(), Fault> {
+pub(super) fn forget(sql: &Sql, delivery: i64) -> Result<(), Fault> {
     sql.prepare_cached("DELETE FROM progress WHERE delivery = ?1")?.execute([delivery])?;
     Ok(())
 }
 
 /// A person decides that what was under way is to be sent again.
-pub(super) fn forget_in_flight(sql: &Connection, delivery: i64) -> Result<(), Fault> {
+pub(super) fn forget_in_flight(sql: &Sql, delivery: i64) -> Result<(), Fault> {
     sql.prepare_cached("DELETE FROM progress WHERE delivery = ?1 AND done_at IS NULL")?.execute([delivery])?;
     Ok(())
 }
 
 /// What earlier attempts of a delivery did. `doubtful` is not of it alone, and left empty.
-pub(super) fn read(sql: &Connection, delivery: i64) -> Result<Progress, Fault> {
+pub(super) fn read(sql: &Sql, delivery: i64) -> Result<Progress, Fault> {
     let mut statement = sql.prepare_cached(
         "SELECT step, digest, done_at, applied, captures, reason, detail FROM progress WHERE delivery = ?1 \
          ORDER BY done_at, step",

@@ -2,12 +2,12 @@
 //! not written: somebody else has the delivery now.
 
 use jiff::Timestamp;
-use rusqlite::params;
 use serde::Serialize;
 
 use super::course;
 use super::delivery::{Change, Delivery};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::params;
 use super::writer::Transaction;
 use super::{DeliveryState, Fault, Finished, Next, grace, progress};
 use crate::outcome::Reason;

@@ -40,8 +40,7 @@ impl Ledger {
     /// Holds a destination until a person resumes it. What held it before is replaced, but not its beginning.
     pub async fn pause(&self, destination: &str, detail: &str, now: Timestamp) -> Result<(), Fault> {
         let (destination, detail) = (destination.to_owned(), detail.to_owned());
-        let (since, until, reason, times) = (now, None, Reason::Paused, 0);
-        self.write(move |tx| write(tx, &Paused { destination, since, until, reason, detail, times })).await
+        self.hold(Paused { destination, since: now, until: None, reason: Reason::Paused, detail, times: 0 }).await
     }
 
     /// Holds a destination for the dispatcher. A person's pause stays as it is; an earlier hold is replaced, but
@@ -60,7 +59,7 @@ impl Ledger {
                     "UPDATE destinations SET paused_at = NULL, paused_until = NULL, paused_reason = NULL, \
                      paused_detail = NULL, paused_times = 0 WHERE name = ?1 AND paused_until IS NOT NULL",
                 )?
-                .execute([destination])?;
+                .execute([&destination])?;
             Ok(changed > 0)
         })
         .await

@@ -137,25 +137,27 @@ pub(super) fn read(sql: &Sql, delivery: i64) -> Result<Progress, Fault> {
         "SELECT step, digest, done_at, applied, captures, reason, detail FROM progress WHERE delivery = ?1 \
          ORDER BY done_at, step",
     )?;
-    let mut rows = statement.query([delivery])?;
-    let mut progress = Progress::default();
-    while let Some(row) = rows.next()? {
+    let rows = statement.query_map([delivery], |row| {
         let step: String = row.get(0)?;
-        let Some(at) = row.get::<_, Option<i64>>(2)? else {
-            progress.in_flight = Some(step);
-            continue;
-        };
+        let Some(at) = row.get::<_, Option<i64>>(2)? else { return Ok(Err(step)) };
         let captures: Option<String> = row.get(4)?;
         let reason: Option<String> = row.get(5)?;
         let detail: Option<String> = row.get(6)?;
-        progress.done.push(StepDone {
+        Ok(Ok(StepDone {
             step,
             digest: row.get(1)?,
             at: moment(at),
             applied: row.get(3)?,
             captures: captures.and_then(|text| serde_json::from_str(&text).ok()),
             partial: reason.and_then(|word| Reason::from_word(&word)).zip(detail),
-        });
+        }))
+    })?;
+    let mut progress = Progress::default();
+    for row in rows {
+        match row? {
+            Ok(done) => progress.done.push(done),
+            Err(in_flight) => progress.in_flight = Some(in_flight),
+        }
     }
     Ok(progress)
 }

@@ -51,6 +51,12 @@ impl<T: Param + ?Sized> Param for &T {
     }
 }
 
+impl Param for std::borrow::Cow<'_, str> {
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
 impl<T: Param> Param for Option<T> {
     fn value(&self) -> Value<'_> {
         self.as_ref().map_or(Value::Null, Param::value)

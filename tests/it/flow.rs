@@ -78,6 +78,7 @@ impl Site {
         let mails = numbers.map(|n| {
             let key = SessionKey { instance: "default".to_owned(), channel: Channel::Voice, id: n.to_string() };
             NewMessage {
+                note_only: false,
                 source: "test".to_owned(),
                 input: n.to_string(),
                 sender: None,

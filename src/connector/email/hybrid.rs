@@ -81,7 +81,18 @@ fn session() -> Session {
 
 fn inputs(session: &Session) -> Inputs<'_> {
     let (document, digest, record) = ("{\"id\":7}", "d1", Some("1001"));
-    Inputs { session, document, version: 1, digest, record, uncertain: false, applied: &[], marked: &[] }
+    Inputs {
+        owner: None,
+        note_only: false,
+        session,
+        document,
+        version: 1,
+        digest,
+        record,
+        uncertain: false,
+        applied: &[],
+        marked: &[],
+    }
 }
 
 fn composed(destination: &Destination, captures: Option<Value>) -> Result<OutgoingMail, Verdict> {

@@ -88,7 +88,9 @@ impl Ledger {
                     let fresh = due(tx.sql, FRESH, destination, at, room)?;
                     let again = due(tx.sql, AGAIN, destination, at, room)?;
                     let of_others = due(tx.sql, VIA, destination, at, room)?;
-                    lines.push(in_turns(vec![fresh, again, of_others], turn, room));
+                    // One that is empty has no turn to give to its neighbour.
+                    let kinds = [fresh, again, of_others].into_iter().filter(|kind| !kind.is_empty());
+                    lines.push(in_turns(kinds.collect(), turn, room));
                 }
             }
             // Half the rate, so that a destination doesn't always meet the same side of its own turns.

@@ -461,6 +461,14 @@ async fn taken_objects_are_deleted_or_moved_and_moved_ones_not_read_again() {
 }
 
 #[test]
+fn a_key_that_there_is_not_is_a_fault() {
+    let read =
+        |keys: &str| toml::from_str::<crate::source::Kind>(&format!("kind = \"bucket\"\nurl = \"gs://b\"\n{keys}"));
+    assert!(read("match = \"**/*.json\"\nservice_account = { env = \"KEY\" }").is_ok());
+    assert!(read("matc = \"**/*.json\"").unwrap_err().to_string().contains("matc"));
+}
+
+#[test]
 fn what_settings_can_not_be_is_told_with_its_key() {
     for (keys, key) in [
         ("url = \"/srv/x\"", "url"),

@@ -11,6 +11,7 @@ use crate::store::{Access, Place};
 
 /// A source of kind `bucket`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The place: `gs://BUCKET/PREFIX`, `s3://BUCKET/PREFIX`, `az://ACCOUNT/CONTAINER/PREFIX` or
     /// `sftp://USER@HOST/PATH`.

@@ -64,6 +64,14 @@ pub enum Way {
         /// What writes it.
         folder: FolderSender,
     },
+    /// Requests to a CRM in memory.
+    #[cfg(test)]
+    Model {
+        /// The connector with its settings.
+        to: Arc<Destination>,
+        /// What takes them.
+        crm: Arc<super::versions::crm::Crm>,
+    },
 }
 
 /// What became of one attempt.
@@ -134,6 +142,8 @@ impl Target {
             }
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
+            #[cfg(test)]
+            Way::Model { to, crm } => drive(Run::new(to, inputs), ledger, claimed, clock, &**crm).await,
         }
     }
 
@@ -163,6 +173,8 @@ impl Target {
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
             Way::Storage { folder, .. } => folder.check().await.map(str::to_owned),
+            #[cfg(test)]
+            Way::Model { .. } => Ok(String::new()),
         }
     }
 }

@@ -114,6 +114,12 @@ impl Ledger {
         self.inner.writer.hand_in(urgent, work);
     }
 
+    /// Ends it as a crash does (see [`Writer::abandon`]).
+    #[cfg(test)]
+    pub(crate) fn abandon(&self) {
+        self.inner.writer.abandon();
+    }
+
     /// Reads the ledger, all of `work` from one moment of it.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, Fault>
     where

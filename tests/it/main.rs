@@ -10,6 +10,8 @@ mod extract;
 mod fuzzed;
 mod health;
 mod imap;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod kills;
 mod listening;
 mod mailboxes;
 mod robustness;

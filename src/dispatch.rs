@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::failpoint::{self, Boundary};
 use crate::ledger::Ledger;
 use crate::ledger::{Attempt, Claimed, DeliveryState, Finished, Next, Paused};
 use crate::outcome::{Class, Outcome, Reason, Verdict};
@@ -29,6 +30,8 @@ mod lane;
 mod parking;
 mod rate;
 mod target;
+#[cfg(test)]
+mod versions;
 
 pub use clock::Clock;
 pub use difference::{Difference, differs};
@@ -165,7 +168,12 @@ impl Dispatcher {
             return Vec::new();
         }
         match self.ledger.claim(CLAIM, &room, self.rules.lease, now).await {
-            Ok(claimed) => claimed,
+            Ok(claimed) => {
+                if !claimed.is_empty() {
+                    failpoint::cross(Boundary::Claimed);
+                }
+                claimed
+            }
             Err(fault) => {
                 tracing::error!(error = %fault, "no delivery could be claimed; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -389,6 +397,7 @@ impl Dispatcher {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
         }
+        failpoint::cross(Boundary::Recorded);
     }
 }
 

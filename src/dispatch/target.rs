@@ -83,6 +83,14 @@ pub enum Way {
         /// What writes it.
         storage: StorageSender,
     },
+    /// Requests to a CRM in memory.
+    #[cfg(test)]
+    Model {
+        /// The connector with its settings.
+        to: Arc<Destination>,
+        /// What takes them.
+        crm: Arc<super::versions::crm::Crm>,
+    },
 }
 
 /// What became of one attempt.
@@ -183,6 +191,8 @@ impl Target {
                 mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at, (lane, clock)).await
             }
             Way::Storage { path, storage } => store(&self.name, path, storage, inputs).await,
+            #[cfg(test)]
+            Way::Model { to, crm } => drive(Run::new(to, inputs), ledger, claimed, clock, &**crm).await,
         }
     }
 
@@ -212,6 +222,8 @@ impl Target {
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
             Way::Storage { storage, .. } => storage.check().await,
+            #[cfg(test)]
+            Way::Model { .. } => Ok(String::new()),
         }
     }
 }

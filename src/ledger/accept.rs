@@ -18,6 +18,7 @@ use super::sql::{OptionalExtension, Row, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, Moved, NewMessage, NewSession, Planner, Standing};
+use crate::failpoint::{self, Boundary};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
 use crate::session::version::{self, text_of};
@@ -47,9 +48,17 @@ impl Ledger {
             if let Some((key, value)) = &position {
                 intake.position(&source, key, value)?;
             }
+            if !batch.is_empty() {
+                failpoint::cross(Boundary::Stored);
+            }
             Ok(accepted)
         })
         .await
+        .inspect(|accepted: &Vec<Accepted>| {
+            if !accepted.is_empty() {
+                failpoint::cross(Boundary::Committed);
+            }
+        })
     }
 
     /// Puts a new result in the place of that of a message that was not `processed`: a quarantined or

@@ -86,6 +86,12 @@ impl Ledger {
         Ok(done)
     }
 
+    /// Ends it as a crash does (see [`Writer::abandon`]).
+    #[cfg(test)]
+    pub(crate) fn abandon(&self) {
+        self.inner.writer.abandon();
+    }
+
     /// Hands in a change that nobody waits for (see [`Writer::hand_in`]).
     pub(super) fn hand_in<F>(&self, urgent: bool, work: F)
     where

@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -101,6 +103,8 @@ pub(super) struct Writer {
     jobs: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     commits: Arc<AtomicU64>,
+    #[cfg(test)]
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -108,12 +112,27 @@ impl Writer {
     pub(super) fn start(sql: Sql, due: Arc<Notify>) -> Result<Self, Fault> {
         let (jobs, waiting) = channel();
         let commits = Arc::new(AtomicU64::new(0));
-        let desk = Desk { sql, waiting, due, commits: commits.clone() };
+        #[cfg(test)]
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let desk = Desk {
+            sql,
+            waiting,
+            due,
+            commits: commits.clone(),
+            #[cfg(test)]
+            abandoned: abandoned.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || desk.work())
             .map_err(|error| Fault::new(format!("its thread does not start: {error}")))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), commits })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            commits,
+            #[cfg(test)]
+            abandoned,
+        })
     }
 
     /// Makes a change; returns after its commit.
@@ -149,6 +168,12 @@ impl Writer {
         answer
     }
 
+    /// The end as in a crash: what nobody waits for and is not committed yet will not be.
+    #[cfg(test)]
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
     /// Commits that changed something.
     pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
@@ -170,6 +195,8 @@ struct Desk {
     waiting: Receiver<Box<dyn Job>>,
     due: Arc<Notify>,
     commits: Arc<AtomicU64>,
+    #[cfg(test)]
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Desk {
@@ -189,6 +216,13 @@ impl Desk {
                         continue;
                     }
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                }
+            }
+            #[cfg(test)]
+            if self.abandoned.load(Ordering::SeqCst) {
+                held.retain(|job| !job.can_wait());
+                if held.is_empty() {
+                    continue;
                 }
             }
             self.commit_together(&mut held);

@@ -11,6 +11,8 @@ mod flow;
 mod fuzzed;
 mod health;
 mod imap;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod kills;
 mod listening;
 mod mailboxes;
 mod robustness;

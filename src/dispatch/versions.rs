@@ -18,6 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::lane::Lane;
 use super::{Clock, Dispatcher, Rules, Target, Way};
 use crate::connector::{Connector, Destination, marker};
 use crate::diagnostic::SourceFile;
@@ -201,6 +202,7 @@ fn message(session: usize, source: &str, input: &str, document: Value) -> NewMes
         input: input.to_owned(),
         message_id: None,
         sender: None,
+        note_only: false,
         raw_digest: input.to_owned(),
         raw: "raw".into(),
         is_document: true,
@@ -336,7 +338,7 @@ impl World {
                 claimed.progress,
             ));
             self.workers.push(Box::pin(async move {
-                let finished = dispatcher.deliver(&claimed).await;
+                let finished = dispatcher.deliver(&claimed, &Lane::new(ROOM, &[])).await;
                 crm.tell(format!("ended {}: {:?} {}", claimed.key, finished.next, finished.reason));
                 if crm.is_the_end() {
                     crm.tell("the process dies before that is recorded".to_owned());
@@ -499,7 +501,7 @@ fn mails(lives: &mut [Life], rng: &mut Rng) -> Vec<(i64, NewMessage)> {
 fn open(dir: &tempfile::TempDir, to: &Arc<Destination>, crm: &Arc<Crm>, clock: &Clock) -> Arc<Dispatcher> {
     let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
     let way = Way::Model { to: to.clone(), crm: crm.clone() };
-    let target = Target { name: "crm".to_owned(), concurrency: ROOM, way };
+    let target = Target { name: "crm".to_owned(), concurrency: ROOM, rates: Vec::new(), fallback: None, way };
     let targets = BTreeMap::from([("crm".to_owned(), Arc::new(target))]);
     let stored = Stored::new([], Arc::new(Profile::builtin().clone()));
     let mut dispatcher = Dispatcher::new(ledger, targets, stored, Rules::default());

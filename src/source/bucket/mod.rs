@@ -10,6 +10,7 @@ mod memory;
 mod pattern;
 mod reader;
 mod settings;
+mod take;
 #[cfg(test)]
 mod tests;
 

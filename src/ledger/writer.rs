@@ -4,11 +4,13 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +19,9 @@ use super::Fault;
 
 /// Jobs that share one commit, at most: bounds how long the first waits for the last.
 const GROUP: usize = 64;
+
+/// How long a change that nobody waits for waits for others.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Pages in the write-ahead log that are worth carrying over into the database (16 MiB).
 const CHECKPOINT_PAGES: i64 = 1_024;
@@ -37,6 +42,8 @@ impl Transaction<'_> {
 
 /// A change that waits for its turn, with the address for its answer.
 trait Job: Send {
+    /// True if nobody waits for it, so that it may wait for others.
+    fn can_wait(&self) -> bool;
     /// Makes the change. False: undo it.
     fn run(&mut self, transaction: &Transaction<'_>) -> bool;
     /// After the commit, or with the fault that took the whole group.
@@ -47,6 +54,7 @@ struct Work<T, F> {
     work: Option<F>,
     result: Option<Result<T, Fault>>,
     to: oneshot::Sender<Result<T, Fault>>,
+    can_wait: bool,
 }
 
 impl<T, F> Job for Work<T, F>
@@ -54,6 +62,10 @@ where
     T: Send + 'static,
     F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
+    fn can_wait(&self) -> bool {
+        self.can_wait
+    }
+
     fn run(&mut self, transaction: &Transaction<'_>) -> bool {
         let Some(work) = self.work.take() else { return false };
         // A fault in one job (the planner is other people's code) must not take the thread.
@@ -104,11 +116,31 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
+        let answer = self.send(work, false);
+        answer.await.unwrap_or_else(|_| Err(Fault::new("it is closed")))
+    }
+
+    /// Hands in a change that nobody waits for. Unless it is `urgent` it waits for another one to be committed with,
+    /// but not for long; always in order with the others.
+    pub(super) fn hand_in<F>(&self, urgent: bool, work: F)
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<(), Fault> + Send + 'static,
+    {
+        drop(self.send(work, !urgent));
+    }
+
+    fn send<T, F>(&self, work: F, can_wait: bool) -> oneshot::Receiver<Result<T, Fault>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
         let (to, answer) = oneshot::channel();
-        let job = Box::new(Work { work: Some(work), result: None, to });
-        let gone = || Fault::new("it is closed");
-        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let job = Box::new(Work { work: Some(work), result: None, to, can_wait });
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone, so is the sender of the answer, which says it.
+            let _ = jobs.send(job);
+        }
+        answer
     }
 
     /// Commits that changed something.
@@ -136,28 +168,46 @@ struct Desk {
 
 impl Desk {
     fn work(self) {
-        while let Ok(first) = self.waiting.recv() {
-            self.commit_together(first);
+        let mut held: VecDeque<Box<dyn Job>> = VecDeque::new();
+        let mut until = Instant::now();
+        loop {
+            if held.is_empty() {
+                let Ok(job) = self.waiting.recv() else { break };
+                until = Instant::now() + LINGER;
+                held.push_back(job);
+            }
+            if held.back().is_some_and(|last| last.can_wait()) && held.len() < GROUP {
+                match self.waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(job) => {
+                        held.push_back(job);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                }
+            }
+            self.commit_together(&mut held);
             self.checkpoint();
         }
         // A ledger at rest is one file. Readers may still hold it: then the next one does this.
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 
-    fn commit_together(&self, first: Box<dyn Job>) {
+    /// Commits what is held, with what comes in the meantime.
+    fn commit_together(&self, held: &mut VecDeque<Box<dyn Job>>) {
         if let Err(error) = self.step("BEGIN IMMEDIATE") {
-            return first.answer(Some(&error.into()));
+            let fault = error.into();
+            return held.drain(..).for_each(|job| job.answer(Some(&fault)));
         }
         let before = self.connection.total_changes();
         let transaction = Transaction { sql: &self.connection, wake: Cell::new(false) };
         let mut group = Vec::new();
-        let mut next = Some(first);
+        let mut next = held.pop_front();
         let mut broken = None;
         while let Some(mut job) = next.take() {
             let done = self.run_alone(&mut *job, &transaction);
             group.push(job);
             match done {
-                Ok(()) if group.len() < GROUP => next = self.waiting.try_recv().ok(),
+                Ok(()) if group.len() < GROUP => next = held.pop_front().or_else(|| self.waiting.try_recv().ok()),
                 Ok(()) => {}
                 Err(fault) => broken = Some(fault),
             }

@@ -8,6 +8,7 @@ mod guarding;
 mod history;
 mod leading;
 mod replaying;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,6 +179,7 @@ fn finished(claimed: &Claimed, next: Next, reason: Reason) -> Finished {
         reason,
         uncertain: false,
         applied: Vec::new(),
+        progress: Some(Progress::default()),
         attempt,
     }
 }

@@ -8,8 +8,8 @@ mod guarding;
 mod history;
 mod leading;
 mod noting;
-mod resuming;
 mod replaying;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,6 +30,7 @@
 pub mod outcome;
 pub mod diagnostic;
 pub mod ids;
+pub mod failpoint;
 pub mod digest;
 pub mod folder;
 pub mod secret;

@@ -28,7 +28,8 @@ use crate::session::stored::Stored;
 /// What was delivered goes to the record to which it was delivered; the rest goes where today's routes say. Files of
 /// a `storage` destination follow their content: a changed `path` alone moves none.
 ///
-/// Works while the service runs, which then delivers; otherwise the next `run` does.
+/// Works while the service runs, which then delivers; otherwise the next `run` does. A service renders with the
+/// templates and the configuration that it was started with: start it again before, if they were changed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  mail2crm replay --since 2d --to helpdesk --dry-run\n  mail2crm replay --since 2026-02-01 --until 2026-02-08"
@@ -74,6 +75,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         runtime.block_on(player.settle(&ledger, turns, &mut sums))?;
     }
     sums.tell(context, args.dry_run)?;
+    if sums.in_line > 0 && ledger.own()?.is_none() {
+        eprintln!(
+            "the service that runs delivers them, with the configuration and templates that it was started with: \
+             start it again if they were changed since, and replay then"
+        );
+    }
     if sums.failed == 0 { Ok(()) } else { Err(Failure::NotAllWell) }
 }
 
@@ -181,12 +188,14 @@ impl Player<'_> {
         let same = all.iter().filter(|a| a.digest_of_content == whole.digest && a.record == leg.record);
         let marked: Vec<String> = same.map(|a| a.step.clone()).collect();
         let inputs = Inputs {
+            owner: None,
             session,
             document: &whole.document,
             version: whole.number,
             digest: &whole.digest,
             record: leg.record.as_deref(),
             uncertain: false,
+            note_only: false,
             applied: &applied,
             marked: if self.args.repeat_notes { &[] } else { &marked },
         };
@@ -277,6 +286,7 @@ struct Sums {
     sessions: usize,
     failed: usize,
     kept: usize,
+    in_line: usize,
     by: BTreeMap<&'static str, usize>,
 }
 
@@ -292,6 +302,7 @@ impl Sums {
         };
         self.failed += usize::from(matches!(turn.what, What::Failed(_)));
         self.kept += usize::from(!turn.kept.is_empty());
+        self.in_line += usize::from(matches!(answer, Some(Replayed::Made(_) | Replayed::BackInLine(_))));
         *self.by.entry(word).or_default() += 1;
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,9 +12,10 @@ use serde_json::{Map, Value};
 use super::Connectors;
 use super::source::below;
 use crate::connector::Destination;
-use crate::connector::manifest::Transport;
+use crate::connector::manifest::{Rate, Transport};
+use crate::connector::{check_rates, rates_of};
 use crate::diagnostic::{Diagnostics, suggest};
-use crate::dispatch::Shown;
+use crate::dispatch::{Fallback, Shown};
 use crate::record::{Inline, Place, Shape};
 use crate::sender::smtp::SmtpSettings;
 use crate::sender::storage::{FolderSettings, StorageSettings};
@@ -36,10 +38,16 @@ pub struct DestinationTable {
     pub path: Option<String>,
     /// A PEM file of authorities to trust besides the system's (REST, object storage).
     pub ca_file: Option<PathBuf>,
-    /// How many deliveries to it may be under way at once.
-    #[serde(default = "default_concurrency")]
+    /// How many deliveries to it may be under way at once. The connector's own number if not set, or 8.
     #[schemars(range(min = 1, max = 256))]
-    pub concurrency: u32,
+    pub concurrency: Option<u32>,
+    /// How many requests it takes in a time, beside what its connector says: `{ requests = 700, per_seconds = 60 }`.
+    /// One with the `key`, `steps` and `per_seconds` of a connector's takes its place.
+    #[serde(default)]
+    pub rate: Vec<Rate>,
+    /// Another destination that takes its deliveries when it has been down for long, such as a mail to the CRM:
+    /// `{ to = "helpdesk_mail", after_hours = 4 }`. Each goes by one of the two, never by both.
+    pub fallback: Option<FallbackTable>,
     /// True if an OutTicket ID that names an account may be used as the record's id here.
     #[serde(default)]
     pub accounts: bool,
@@ -65,9 +73,24 @@ pub enum Lookups {
     Named(Vec<String>),
 }
 
-fn default_concurrency() -> u32 {
-    8
+/// Who takes a destination's deliveries when it has been down for long.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackTable {
+    /// The other destination. Without any `[[route]]` it gets nothing else.
+    pub to: String,
+    /// Hours that the destination must have been down. A hold by hand does not count.
+    #[serde(default = "after_hours")]
+    #[schemars(range(min = 1, max = 720))]
+    pub after_hours: u32,
 }
+
+fn after_hours() -> u32 {
+    4
+}
+
+/// Deliveries at once where nobody says.
+const CONCURRENCY: u32 = 8;
 
 /// A destination without faults.
 #[derive(Debug)]
@@ -76,6 +99,10 @@ pub struct DestinationConfig {
     pub name: String,
     /// Deliveries at once.
     pub concurrency: usize,
+    /// How many requests it takes in a time.
+    pub rates: Vec<Rate>,
+    /// Who takes its deliveries when it has been down for long.
+    pub fallback: Option<Fallback>,
     /// May take accounts as records.
     pub accounts: bool,
     /// How it is reached.
@@ -98,6 +125,8 @@ pub enum Way {
         to: Arc<Destination>,
         /// Who takes the mail.
         smtp: SmtpSettings,
+        /// More authorities to trust, for requests before it.
+        ca_file: Option<PathBuf>,
     },
     /// A file.
     Storage {
@@ -109,6 +138,14 @@ pub enum Way {
 }
 
 impl Way {
+    /// The connector with its settings; none for storage.
+    pub fn connector(&self) -> Option<&Destination> {
+        match self {
+            Self::Rest { to, .. } | Self::Email { to, .. } => Some(to),
+            Self::Storage { .. } => None,
+        }
+    }
+
     /// The same without a sender, for previews.
     pub fn shown(&self) -> Shown<'_> {
         match self {
@@ -135,7 +172,8 @@ pub(super) fn check(
 ) -> Option<DestinationConfig> {
     let at = ["destination", name];
     let places = around.places;
-    let (concurrency, accounts) = (table.concurrency as usize, table.accounts);
+    let (concurrency, own, accounts) = (table.concurrency, table.rate.clone(), table.accounts);
+    let fallback = table.fallback.clone();
     let way = match (&table.connector, &table.storage) {
         (Some(_), None) => connector(name, table, around, connectors, faults),
         (None, Some(_)) => storage(name, table, around, faults),
@@ -160,7 +198,32 @@ pub(super) fn check(
             None
         }
     }?;
-    Some(DestinationConfig { name: name.to_owned(), concurrency, accounts, way })
+    let before = faults.len();
+    let to = way.connector();
+    let fallback = fallback.map(|fallback| {
+        if to.is_none() {
+            let fault = places.key_fault(
+                &["destination", name, "fallback"],
+                "unknown_key",
+                "a storage destination has no fallback",
+            );
+            faults.push(fault.hint("leave it away: it waits until the storage works"));
+        }
+        let after = Duration::from_secs(u64::from(fallback.after_hours) * 3_600);
+        Fallback { to: fallback.to, after }
+    });
+    let manifest = to.map(|to| (&to.connector.manifest, to.transport));
+    check_rates(&own, manifest, places, &["destination", name, "rate"], faults);
+    let concurrency = concurrency.or(manifest.and_then(|(m, _)| m.limits.concurrency)).unwrap_or(CONCURRENCY) as usize;
+    let rates = rates_of(manifest, &own);
+    (faults.len() == before).then(|| DestinationConfig {
+        name: name.to_owned(),
+        concurrency,
+        rates,
+        fallback,
+        accounts,
+        way,
+    })
 }
 
 fn connector(
@@ -215,7 +278,9 @@ fn connector(
             faults.push(fault.hint("leave it away, or set `transport = \"email\"`"));
             None
         }
-        (Transport::Email, Some(smtp)) => Some(Way::Email { to, smtp }),
+        (Transport::Email, Some(smtp)) => {
+            Some(Way::Email { to, smtp, ca_file: table.ca_file.map(|f| below(around.base, &f)) })
+        }
         (Transport::Email, None) => {
             let fault = places.fault(
                 &["destination", name],
@@ -303,7 +368,8 @@ fn access(name: &str, settings: &BTreeMap<String, Value>, places: &Places, fault
     for (key, value) in settings {
         let at = ["destination", name, key];
         if !Access::keys().any(|known| known == key) {
-            let known = ["storage", "path", "concurrency"].into_iter().chain(Access::keys()).collect::<Vec<_>>();
+            let known =
+                ["storage", "path", "concurrency", "rate"].into_iter().chain(Access::keys()).collect::<Vec<_>>();
             let sentence = format!("unknown key `{key}` in `destination.{name}`");
             faults.push(places.key_fault(&at, "unknown_key", sentence).hint(suggest(key, known)));
         } else if let Err(error) = serde_json::from_value::<Access>(Value::from_iter([(key.clone(), value.clone())])) {
@@ -314,6 +380,41 @@ fn access(name: &str, settings: &BTreeMap<String, Value>, places: &Places, fault
         }
     }
     serde_json::from_value(Value::Object(good)).unwrap_or_default()
+}
+
+/// Checks that each fallback is another destination that can change the record, and that none leads back.
+pub(super) fn check_fallbacks(
+    destinations: &[DestinationConfig],
+    names: &[String],
+    places: &Places,
+    faults: &mut Diagnostics,
+) {
+    let find = |name: &str| destinations.iter().find(|d| d.name == name);
+    let next = |d: &DestinationConfig| d.fallback.as_ref().and_then(|fallback| find(&fallback.to));
+    for destination in destinations {
+        let Some(fallback) = &destination.fallback else { continue };
+        let to = &fallback.to;
+        let mut way = vec![destination.name.as_str()];
+        let mut at = next(destination);
+        while let Some(other) = at.filter(|other| !way.contains(&other.name.as_str())) {
+            way.push(&other.name);
+            at = next(other);
+        }
+        let (code, message, hint) = if !names.contains(to) {
+            let others = names.iter().filter(|name| **name != destination.name).map(String::as_str);
+            ("unknown_destination", format!("there is no destination `{to}`"), suggest(to, others))
+        } else if at.is_some_and(|other| other.name == destination.name) {
+            let message = format!("this fallback leads back to `{}`", destination.name);
+            ("circular", message, "name one that has no fallback, or another one".to_owned())
+        } else if find(to).is_some_and(|other| matches!(other.way, Way::Storage { .. })) {
+            let hint = "name one that changes the record, such as a mail to the CRM".to_owned();
+            ("wrong_kind", format!("`{to}` is a storage: what is stored there changes no record"), hint)
+        } else {
+            continue;
+        };
+        let at = ["destination", destination.name.as_str(), "fallback", "to"];
+        faults.push(places.fault(&at, code, message).hint(hint));
+    }
 }
 
 #[cfg(test)]

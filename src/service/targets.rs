@@ -2,9 +2,11 @@
 //! that those which are not there are reported with the place that names them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Config, Way};
+use crate::connector::Destination;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{self, Target};
 use crate::message::mark::InstanceKey;
@@ -42,32 +44,24 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
             faults.push(Diagnostic::of_file(place, "not_ready", sentence).hint(hint));
         };
         let way = match &destination.way {
-            Way::Rest { to, ca_file } => {
-                let tokens = to.grants().into_iter().flat_map(|grants| grants.ask.secrets());
-                let unread = tokens.filter_map(|secret| secret.reveal().err());
-                for sentence in unread.chain(to.reveal(|secret| secret.reveal()).err()) {
+            Way::Rest { to, ca_file } => match requests(to, ca_file.as_ref(), config, &mut fault) {
+                Some((http, keys)) => dispatch::Way::Rest { to: to.clone(), http, keys },
+                None => continue,
+            },
+            Way::Email { to, smtp, ca_file } => {
+                let secrets = smtp.password.iter().chain(smtp.dkim.as_ref().map(|dkim| &dkim.key));
+                for sentence in secrets.filter_map(|secret| secret.reveal().err()) {
                     fault(sentence, "set it for the user that runs mail2crm");
                 }
-                let settings =
-                    HttpSettings { timeout: to.timeout(), ca_file: ca_file.clone(), ..HttpSettings::default() };
-                match HttpSender::new(settings) {
-                    Ok(http) => dispatch::Way::Rest {
-                        to: to.clone(),
-                        http,
-                        keys: dispatch::Keys::new(config.state.clone(), ca_file.clone()),
+                let reads = match to.asks_before_mail() {
+                    false => None,
+                    true => match requests(to, ca_file.as_ref(), config, &mut fault) {
+                        Some(reads) => Some(Box::new(reads)),
+                        None => continue,
                     },
-                    Err(sentence) => {
-                        fault(sentence, "`ca_file` names a PEM file of authorities");
-                        continue;
-                    }
-                }
-            }
-            Way::Email { to, smtp } => {
-                if let Some(Err(sentence)) = smtp.password.as_ref().map(|p| p.reveal()) {
-                    fault(sentence, "set it for the user that runs mail2crm");
-                }
+                };
                 match SmtpSender::new(smtp.clone()) {
-                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp: Box::new(smtp), key: key.clone() },
+                    Ok(smtp) => dispatch::Way::Email { to: to.clone(), smtp: Box::new(smtp), key: key.clone(), reads },
                     Err(sentence) => {
                         fault(sentence, "see `smtp` of this destination");
                         continue;
@@ -89,8 +83,11 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
                 }
             }
         };
-        targets
-            .insert(name.clone(), Arc::new(Target { name: name.clone(), concurrency: destination.concurrency, way }));
+        let (concurrency, rates) = (destination.concurrency, destination.rates.clone());
+        targets.insert(
+            name.clone(),
+            Arc::new(Target { name: name.clone(), concurrency, rates, fallback: destination.fallback.clone(), way }),
+        );
     }
     for source in &config.sources {
         for sentence in source.kind.secrets().into_iter().filter_map(|s| s.reveal().err()) {
@@ -100,4 +97,26 @@ pub fn build(config: &Config, key: &InstanceKey) -> Result<Targets, Diagnostics>
         }
     }
     faults.into_result(targets)
+}
+
+/// What sends a destination's requests, and its credentials.
+fn requests(
+    to: &Destination,
+    ca_file: Option<&PathBuf>,
+    config: &Config,
+    fault: &mut impl FnMut(String, &str),
+) -> Option<(HttpSender, dispatch::Keys)> {
+    let tokens = to.grants().into_iter().flat_map(|grants| grants.ask.secrets());
+    let unread = tokens.filter_map(|secret| secret.reveal().err());
+    for sentence in unread.chain(to.reveal(|secret| secret.reveal()).err()) {
+        fault(sentence, "set it for the user that runs mail2crm");
+    }
+    let settings = HttpSettings { timeout: to.timeout(), ca_file: ca_file.cloned(), ..HttpSettings::default() };
+    match HttpSender::new(settings) {
+        Ok(http) => Some((http, dispatch::Keys::new(config.state.clone(), ca_file.cloned()))),
+        Err(sentence) => {
+            fault(sentence, "`ca_file` names a PEM file of authorities");
+            None
+        }
+    }
 }

@@ -40,6 +40,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint::{self, Boundary};
 use crate::outcome::Reason;
 use crate::secret::Secret;
 
@@ -314,12 +315,19 @@ impl Inlet {
         let (answer, settled) = oneshot::channel();
         let handover = Handover { source: self.source.clone(), batch, answer, found };
         let again = || vec![Settled::TryAgain("intake has stopped".to_owned()); count];
+        let is_message = !handover.batch.items.is_empty();
+        if is_message {
+            failpoint::cross(Boundary::Received);
+        }
         if self.to_intake.send(handover).await.is_err() {
             return again();
         }
         let settled = settled.await.unwrap_or_else(|_| again());
         if !settled.iter().any(|answer| matches!(answer, Settled::TryAgain(_))) {
             self.pulse.took();
+            if is_message {
+                failpoint::cross(Boundary::Acknowledged);
+            }
         }
         settled
     }

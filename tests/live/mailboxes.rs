@@ -118,6 +118,15 @@ async fn mail_in_two_mailboxes_comes_exactly_once_over_a_restart() {
     assert_eq!(bench.downloads(), [3, 2, 1, 1, 1], "no mail is downloaded twice");
     let (messages, files) = bench.taken();
     assert_eq!((messages, files.len()), (8, 8), "{files:?}");
+    let audit = |expected: &str| {
+        let out = bench.site.run(&["audit", "--source", "inbox"]);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(said.contains(expected), "{said}");
+        out.status.code()
+    };
+    assert_eq!(audit("source inbox: 8 known"), Some(0));
+    bench.mailbox.append(other, [mail(81_009)]).await;
+    assert_eq!(audit("not read yet"), Some(1));
     let said = bench.site.run(&["check", "--online"]);
     let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     assert!(said.contains("`INBOX` holds 4 messages; `Süd & Nord` holds 4 messages"), "{said}");

@@ -79,6 +79,9 @@ async fn mails_are_read_once_and_left_where_they_are() {
     assert!(status.success(), "{status}\n{log}");
     assert_eq!(log.matches("took in a session message").count(), 1, "{log}");
     assert_eq!(mailbox.count("INBOX").await, 161);
+    let audit = site.run(&["audit", "--source", "pop"]);
+    let said = String::from_utf8_lossy(&audit.stdout).into_owned();
+    assert!(audit.status.success() && said.contains("source pop: 161 known"), "{said}");
     mailbox.clear("INBOX").await;
 }
 

@@ -149,6 +149,34 @@ fn a_replay_reaches_new_routes_and_the_dead_but_not_what_was_let_go_nor_what_is_
 }
 
 #[test]
+fn retries_and_replays_work_while_the_service_runs() {
+    let crm = sandbox("");
+    let bench = with_fields(&crm);
+    let status = |word: &str| {
+        let update = Update { status: Some(word.to_owned()), ..Update::default() };
+        crm.store().update("C-100482", update, Via::Rest, Timestamp::now()).expect("set");
+    };
+    status("closed");
+    bench.run(&["process", &mail("ccaip-01-json-attachment")]).exits(1).says("2 dead");
+    status("open");
+    edit(&bench, "to = [\"helpdesk\", \"fields\"]", "to = [\"helpdesk\", \"fields\", \"archive\"]");
+    let mut service = bench.service();
+    service.says("mail2crm is running");
+    bench.run(&["deliveries", "retry", "--destination", "fields"]).exits(0);
+    service.says("applied a session");
+    bench.run(&["replay", "--since", "1d"]).exits(0).says("the service that runs delivers them");
+    for _ in 0..2 {
+        service.says("applied a session");
+    }
+    drop(service);
+    let ticket = crm.store().ticket("C-100482").expect("the ticket");
+    assert!(ticket.notes.len() == 1 && ticket.fields.contains_key("disposition"), "{ticket:?}");
+    assert!(bench.path().join("archive/2026/02/17/voice-48213.json").is_file());
+    bench.run(&["audit"]).exits(0);
+    crm.stop();
+}
+
+#[test]
 fn dead_deliveries_are_retried_by_what_they_have_in_common_and_never_by_accident() {
     let crm = sandbox("");
     let bench = all_three(&crm);

@@ -70,6 +70,7 @@ impl World {
                 raw_digest: format!("{n:064x}"),
                 raw: self.raw.clone(),
                 is_document: false,
+                note_only: false,
                 received_at: Timestamp::UNIX_EPOCH,
                 state: MessageState::Processed,
                 reason: None,

@@ -5,33 +5,41 @@
 //! again, when to hold a whole destination, and what is over. Nothing here knows one CRM from another.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::failpoint::{self, Boundary};
 use crate::ledger::Ledger;
-use crate::ledger::{Attempt, Claimed, DeliveryState, Finished, Next};
+use crate::ledger::{Attempt, Claimed, DeliveryState, Finished, Next, Paused};
 use crate::outcome::{Class, Outcome, Reason, Verdict};
 use crate::session::Session;
 use crate::session::stored::Stored;
 
+mod circuit;
 mod clock;
 mod difference;
 mod drive;
+mod fallback;
 mod keys;
+mod lane;
 mod parking;
+mod rate;
 mod target;
+#[cfg(test)]
+mod versions;
 
 pub use clock::Clock;
 pub use difference::{Difference, differs};
 pub use keys::Keys;
-pub use target::{Preview, Shown, Target, Way, show};
+pub use target::{Fallback, Preview, Shown, Target, Way, show};
 
+use circuit::{Hold, Ruling, shows_that_it_works};
+use lane::{Lane, Turn, after};
 use target::Done;
 
 /// How deliveries are tried.
@@ -67,66 +75,45 @@ pub struct Dispatcher {
     pub rules: Rules,
     /// What time it is.
     pub clock: Clock,
-    /// Destinations that are held or being probed.
-    held: Mutex<BTreeMap<String, Held>>,
+    /// The way to each of the targets.
+    lanes: BTreeMap<String, Arc<Lane>>,
 }
 
 /// How long nobody looks into an idle ledger.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A destination that is held.
-#[derive(Debug, Clone, Copy, Default)]
-struct Held {
-    /// How often in a row.
-    times: u32,
-    /// When it is probed.
-    until: Option<Timestamp>,
-}
-
+/// How often the ledger is asked what a person or another process holds.
+const LOOK_AT_HOLDS: Duration = Duration::from_secs(1);
 /// Claimed in one commit at most.
 const CLAIM: usize = 128;
-/// Claimed ahead for each delivery that may be under way, so that sending never waits for a commit.
-const AHEAD: usize = 4;
-
-/// The deliveries of one destination that are in hand.
-struct Lane {
-    /// Claimed and not yet recorded.
-    in_hand: AtomicUsize,
-    /// As many may be under way at once.
-    under_way: Semaphore,
-}
-
-/// The lanes of a run, by destination.
-type Lanes = BTreeMap<String, Arc<Lane>>;
+/// A delivery that was tried less often is not given up for its age alone: it may have waited for a destination.
+const TRIES: u32 = 3;
 
 impl Dispatcher {
     /// A dispatcher for these targets.
     pub fn new(ledger: Ledger, targets: BTreeMap<String, Arc<Target>>, stored: Stored, rules: Rules) -> Self {
-        Self { ledger, targets, stored, rules, clock: Clock::default(), held: Mutex::default() }
+        let lane = |t: &Target| Arc::new(Lane::new(t.concurrency, &t.rates));
+        let lanes = targets.iter().map(|(name, target)| (name.clone(), lane(target))).collect();
+        Self { ledger, targets, stored, rules, clock: Clock::default(), lanes }
     }
 
     /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
     /// due now or soon (`soon` ahead).
     pub async fn run(self: Arc<Self>, stop: CancellationToken, drain: Option<Duration>) {
         let tasks = TaskTracker::new();
-        let lane = |t: &Target| Lane { in_hand: AtomicUsize::new(0), under_way: Semaphore::new(t.concurrency) };
-        let lanes: Lanes = self.targets.iter().map(|(name, t)| (name.clone(), Arc::new(lane(t)))).collect();
         let ended = Arc::new(Notify::new());
         let work = self.ledger.waiting();
-        let names: Vec<String> = self.targets.keys().cloned().collect();
-        match self.ledger.paused().await {
-            Ok(paused) => {
-                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-                held.extend(paused.into_iter().map(|p| (p.destination, Held { times: 1, until: p.until })));
-            }
-            Err(fault) => tracing::error!(error = %fault, "the held destinations can't be read"),
-        }
+        let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
-            let claimed = self.claim(&lanes).await;
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_HOLDS) {
+                self.look_at_holds().await;
+                self.look_at_fallbacks().await;
+                looked = Some(Instant::now());
+            }
+            let claimed = self.claim().await;
             let count = claimed.len();
             for delivery in claimed {
-                if let Some(lane) = lanes.get(&delivery.destination) {
-                    lane.in_hand.fetch_add(1, Ordering::Relaxed);
+                if let Some(lane) = self.lanes.get(delivery.way()) {
+                    lane.take();
                     let (this, lane, ended, stop) = (self.clone(), lane.clone(), ended.clone(), stop.clone());
                     tasks.spawn(async move { this.take_on(&delivery, &lane, &ended, &stop).await });
                 }
@@ -134,25 +121,22 @@ impl Dispatcher {
             if count > 0 {
                 continue;
             }
-            let wait = match self.ledger.next_due(&names, self.clock.now()).await {
-                Ok(due) => due.map(|t| until(t, self.clock.now())),
-                Err(fault) => {
-                    tracing::error!(error = %fault, "the ledger can't be read; trying again");
-                    Some(Duration::from_secs(2))
-                }
-            };
+            let now = self.clock.now();
             // Not by `tasks`: a task that has told of its end is still among them for a moment, and nobody tells of
             // that.
-            let idle = lanes.values().all(|lane| lane.in_hand.load(Ordering::Relaxed) == 0);
+            let idle = self.lanes.values().all(|lane| lane.is_idle());
             if let Some(soon) = drain
                 && idle
-                && wait.is_none_or(|w| w > soon)
+                && self.due(now, |_| true).await.is_none_or(|due| until(due, now) > soon)
             {
                 break;
             }
+            let due = self.due(now, |lane| lane.opens(now).is_none()).await;
+            let next = self.lanes.values().filter_map(|lane| lane.opens(now)).chain(due).min();
             // A full destination is waited for by `ended`; what is due then is claimed at once.
             // Another process (`process`, `deliveries retry`) may make something due without our being told.
-            let wait = wait.unwrap_or(LOOK).clamp(Duration::from_millis(if idle { 1 } else { 50 }), LOOK);
+            let wait = next.map_or(LOOK, |next| until(next, now));
+            let wait = wait.clamp(Duration::from_millis(if idle { 1 } else { 50 }), LOOK);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work.notified() => {}
@@ -164,15 +148,32 @@ impl Dispatcher {
         tasks.wait().await;
     }
 
-    async fn claim(&self, lanes: &Lanes) -> Vec<Claimed> {
-        let in_hand = |name: &str| lanes.get(name).map_or(0, |lane| lane.in_hand.load(Ordering::Relaxed));
-        let room = |t: &Arc<Target>| (t.name.clone(), self.room(t, in_hand(&t.name)));
-        let room: Vec<(String, usize)> = self.targets.values().map(room).filter(|(_, room)| *room > 0).collect();
+    /// When there is next something to do for these lanes.
+    async fn due(&self, now: Timestamp, concerned: impl Fn(&Lane) -> bool) -> Option<Timestamp> {
+        let names = self.lanes.iter().filter(|(_, lane)| concerned(lane)).map(|(name, _)| name.clone());
+        match self.ledger.next_due(&names.collect::<Vec<_>>(), now).await {
+            Ok(due) => due,
+            Err(fault) => {
+                tracing::error!(error = %fault, "the ledger can't be read; trying again");
+                Some(now + SignedDuration::from_secs(2))
+            }
+        }
+    }
+
+    async fn claim(&self) -> Vec<Claimed> {
+        let now = self.clock.now();
+        let room = self.lanes.iter().map(|(name, lane)| (name.clone(), lane.room(now)));
+        let room: Vec<(String, usize)> = room.filter(|(_, room)| *room > 0).collect();
         if room.is_empty() {
             return Vec::new();
         }
-        match self.ledger.claim(CLAIM, &room, self.rules.lease, self.clock.now()).await {
-            Ok(claimed) => claimed,
+        match self.ledger.claim(CLAIM, &room, self.rules.lease, now).await {
+            Ok(claimed) => {
+                if !claimed.is_empty() {
+                    failpoint::cross(Boundary::Claimed);
+                }
+                claimed
+            }
             Err(fault) => {
                 tracing::error!(error = %fault, "no delivery could be claimed; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -181,58 +182,39 @@ impl Dispatcher {
         }
     }
 
-    /// How many may be claimed for a destination: one at a time while it is probed; otherwise many at once,
-    /// when half of what it can have in hand is gone, because each claim is a commit.
-    fn room(&self, target: &Target, in_hand: usize) -> usize {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains_key(&target.name) {
-            return 1_usize.saturating_sub(in_hand);
+    /// Takes over from the ledger what holds destinations: what the last process left, a person or another
+    /// instance did.
+    async fn look_at_holds(&self) {
+        let before: Vec<u64> = self.lanes.values().map(|lane| lane.changes()).collect();
+        match self.ledger.paused().await {
+            Ok(paused) => {
+                for ((name, lane), changes) in self.lanes.iter().zip(before) {
+                    let paused = paused.iter().find(|paused| paused.destination == *name);
+                    lane.adopt(paused.map(|paused| Hold::of(paused, self.clock.now())), changes);
+                }
+            }
+            Err(fault) => tracing::error!(error = %fault, "the held destinations can't be read"),
         }
-        let most = AHEAD * target.concurrency;
-        if in_hand > most / 2 { 0 } else { most - in_hand }
     }
 
     /// Takes a claimed delivery to its end: waits for its turn, tries it, records what became of it. On a stop,
-    /// and while its destination is held, it is given back untried.
+    /// while its destination is held, and if a rate would make it wait, it is given back untried.
     async fn take_on(&self, claimed: &Claimed, lane: &Lane, ended: &Notify, stop: &CancellationToken) {
-        let turn = lane.under_way.acquire().await;
-        let finished = match self.untried(claimed, stop) {
-            Some(back) => back,
-            None => self.deliver(claimed).await,
+        let finished = match lane.turn(claimed.record.as_deref().unwrap_or_default(), &self.clock, stop).await {
+            Turn::Begin(_under_way) => self.deliver(claimed, lane).await,
+            Turn::Back(at, reason) => untried(claimed, at, reason),
         };
-        drop(turn);
         self.record(finished).await;
-        lane.in_hand.fetch_sub(1, Ordering::Relaxed);
+        lane.let_go();
         ended.notify_one();
     }
 
-    fn untried(&self, claimed: &Claimed, stop: &CancellationToken) -> Option<Finished> {
-        let now = self.clock.now();
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = held.get(&claimed.destination).and_then(|h| h.until).filter(|until| *until > now);
-        let (at, reason) = match held {
-            Some(until) => (until, Reason::Paused),
-            None if stop.is_cancelled() => (now, Reason::Interrupted),
-            None => return None,
-        };
-        Some(Finished {
-            delivery: claimed.delivery,
-            lease: claimed.lease,
-            next: Next::Back(at),
-            reason,
-            uncertain: claimed.uncertain,
-            applied: Vec::new(),
-            progress: None,
-            attempt: None,
-        })
-    }
-
     /// One attempt, from the claimed row to what is to be recorded of it.
-    async fn deliver(&self, claimed: &Claimed) -> Finished {
+    async fn deliver(&self, claimed: &Claimed, lane: &Lane) -> Finished {
         let started_at = self.clock.now();
-        let done = match self.targets.get(&claimed.destination) {
+        let done = match self.targets.get(claimed.way()) {
             Some(target) => match self.session(claimed) {
-                Ok(session) => target.deliver(&self.ledger, &self.clock, claimed, &session).await,
+                Ok(session) => target.deliver(&self.ledger, &self.clock, claimed, &session, lane).await,
                 Err(verdict) => Done::of(verdict),
             },
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
@@ -240,17 +222,13 @@ impl Dispatcher {
         let now = self.clock.now();
         let next = match parking::led(claimed, &done, self.rules.park, now) {
             Some(next) => {
-                self.works(&claimed.destination).await;
+                self.worked(claimed, &done, lane, started_at).await;
                 next
             }
-            None => self.next(claimed, &done.verdict, now).await,
+            None => self.next(claimed, &done, lane, started_at, now).await,
         };
-        let (delivery, session, destination, record) = (
-            claimed.delivery.0,
-            claimed.key.to_string(),
-            &claimed.destination,
-            claimed.record.as_deref().unwrap_or(""),
-        );
+        let (delivery, session, destination, record) =
+            (claimed.delivery.0, claimed.key.to_string(), claimed.way(), claimed.record.as_deref().unwrap_or(""));
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
             Next::Done(_) if done.verdict.class == Class::Partial => {
@@ -322,60 +300,92 @@ impl Dispatcher {
         })
     }
 
-    /// What follows from a verdict, and the reason to record.
-    async fn next(&self, claimed: &Claimed, verdict: &Verdict, now: Timestamp) -> (Next, Reason) {
+    /// What follows from the end of an attempt, and the reason to record.
+    async fn next(
+        &self,
+        claimed: &Claimed,
+        done: &Done,
+        lane: &Lane,
+        began: Timestamp,
+        now: Timestamp,
+    ) -> (Next, Reason) {
+        let (destination, verdict) = (claimed.way(), &done.verdict);
+        let record = claimed.record.as_deref().unwrap_or_default();
         let reason = verdict.reason;
+        if let Some(wait) = done.over_rate {
+            return (Next::Back(after(now, wait)), reason);
+        }
+        self.worked(claimed, done, lane, began).await;
+        let (ruling, hold) = lane.fails(record, verdict, now);
+        if let Some(hold) = hold {
+            self.hold(destination, hold, verdict, lane).await;
+        }
         match verdict.class {
             Class::Ok | Class::Partial => {
-                self.works(&claimed.destination).await;
                 let state =
                     if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
                 (Next::Done(state), reason)
             }
             Class::Dead | Class::Park => (Next::Dead, reason),
-            Class::Pause => (Next::Back(self.hold(&claimed.destination, verdict, now).await), reason),
-            Class::Retry | Class::Conflict => {
+            // The ledger keeps it until the hold ends.
+            _ if ruling != Ruling::Own => (Next::Back(now), reason),
+            Class::Retry | Class::Conflict | Class::Pause => {
                 let age = now.duration_since(claimed.since);
-                if age > SignedDuration::try_from(self.rules.horizon).unwrap_or(SignedDuration::MAX) {
+                let horizon = SignedDuration::try_from(self.rules.horizon).unwrap_or(SignedDuration::MAX);
+                if age > horizon && claimed.attempts >= TRIES {
                     return (Next::Dead, Reason::Expired);
                 }
                 let wait = backoff(verdict.class, claimed.attempts, fastrand::f64())
                     .max(verdict.retry_after.unwrap_or_default());
-                (Next::Later(now + SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_hours(1))), reason)
+                (Next::Later(after(now, wait)), reason)
             }
         }
     }
 
-    /// Holds a destination whose configuration looks wrong; it is probed by itself, each time later.
-    async fn hold(&self, destination: &str, verdict: &Verdict, now: Timestamp) -> Timestamp {
-        let until = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let pause = held.entry(destination.to_owned()).or_default();
-            if pause.until.is_some_and(|until| until > now) {
-                return pause.until.unwrap_or(now); // one of those that were under way together
-            }
-            pause.times += 1;
-            let until =
-                now + SignedDuration::try_from(probe_after(pause.times)).unwrap_or(SignedDuration::from_mins(1));
-            pause.until = Some(until);
-            until
+    /// Takes in what an attempt shows: what a delivery costs, and that the destination works, if it does.
+    async fn worked(&self, claimed: &Claimed, done: &Done, lane: &Lane, began: Timestamp) {
+        lane.costs(done.requests);
+        let record = claimed.record.as_deref().unwrap_or_default();
+        if done.requests > 0 && shows_that_it_works(&done.verdict) && lane.works(record, began) {
+            self.released(claimed.way()).await;
+        }
+    }
+
+    /// Writes down that a destination is held; it is probed by itself, each time later.
+    async fn hold(&self, destination: &str, hold: Hold, verdict: &Verdict, lane: &Lane) {
+        let Some(until) = hold.until else { return };
+        let (reason, detail) = (verdict.reason, verdict.detail.as_str());
+        let paused = Paused {
+            destination: destination.to_owned(),
+            since: hold.since,
+            until: Some(until),
+            reason,
+            detail: detail.to_owned(),
+            times: hold.times,
         };
-        if let Err(fault) = self.ledger.pause(destination, verdict.reason, &verdict.detail, Some(until), now).await {
-            tracing::error!(error = %fault, destination, "a pause could not be recorded");
+        if let Err(fault) = self.ledger.hold(paused).await {
+            tracing::error!(error = %fault, destination, "a hold could not be recorded");
         }
-        tracing::error!(destination, reason = %verdict.reason, detail = %verdict.detail, probe_at = %until,
-            "the destination is held: its configuration looks wrong; no delivery is lost, and it is probed by itself");
-        until
+        lane.written();
+        match verdict.class {
+            Class::Pause => tracing::error!(destination, %reason, detail, probe_at = %until,
+                "the destination is held: its configuration looks wrong; no delivery is lost, and it is probed by itself"),
+            _ if hold.times > 1 => {
+                tracing::info!(destination, %reason, detail, probe_at = %until, "the destination is still held");
+            }
+            _ if matches!(reason, Reason::RateLimited | Reason::Quota) => {
+                tracing::warn!(destination, %reason, detail, until = %until, "the destination is held: it takes no more for now");
+            }
+            _ => tracing::error!(destination, %reason, detail, probe_at = %until,
+                "the destination is held: it is down; no delivery is lost, and it is probed by itself"),
+        }
     }
 
-    /// A destination took something: if it was held, it is no more.
-    async fn works(&self, destination: &str) {
-        if self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(destination).is_none() {
-            return;
-        }
-        match self.ledger.resume(destination).await {
+    /// Writes down that a destination is held no more.
+    async fn released(&self, destination: &str) {
+        match self.ledger.release_hold(destination).await {
             Ok(_) => tracing::info!(destination, "the destination works again and goes on"),
-            Err(fault) => tracing::error!(error = %fault, destination, "the end of a pause could not be recorded"),
+            Err(fault) => tracing::error!(error = %fault, destination, "the end of a hold could not be recorded"),
         }
     }
 
@@ -387,6 +397,20 @@ impl Dispatcher {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
         }
+        failpoint::cross(Boundary::Recorded);
+    }
+}
+
+fn untried(claimed: &Claimed, at: Timestamp, reason: Reason) -> Finished {
+    Finished {
+        delivery: claimed.delivery,
+        lease: claimed.lease,
+        next: Next::Back(at),
+        reason,
+        uncertain: claimed.uncertain,
+        applied: Vec::new(),
+        progress: None,
+        attempt: None,
     }
 }
 
@@ -403,11 +427,6 @@ pub fn backoff(class: Class, attempts: u32, random: f64) -> Duration {
     Duration::from_secs_f64(plain * (0.8 + 0.4 * random))
 }
 
-/// How long a held destination is left alone: doubling from 30 seconds to 15 minutes.
-fn probe_after(times: u32) -> Duration {
-    Duration::from_secs((30_u64 << times.saturating_sub(1).min(10)).min(900))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,6 +440,5 @@ mod tests {
         assert_eq!(backoff(Class::Retry, 0, 1.0), Duration::from_secs(36));
         assert_eq!(backoff(Class::Conflict, 0, 0.5), Duration::from_secs(2));
         assert_eq!(backoff(Class::Conflict, 40, 0.5), Duration::from_secs(60));
-        assert_eq!([1, 2, 9].map(probe_after), [30, 60, 900].map(Duration::from_secs));
     }
 }

@@ -28,7 +28,7 @@ use crate::message::automatic::{self, Automatic};
 use crate::message::mark::InstanceKey;
 use crate::message::{Limits, Message, parse};
 use crate::outcome::Reason;
-use crate::session::evidence::Extraction;
+use crate::session::evidence::{self, Extraction};
 use crate::session::extract;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
@@ -67,12 +67,20 @@ pub struct Reading {
     pub extraction: Extraction,
     /// Sentences about what was odd in the message itself.
     pub notes: Vec<String>,
+    /// Why nobody vouches for its sender, where its sessions may add notes all the same.
+    pub unverified: Option<String>,
 }
 
 impl Reading {
     /// Of a message that must not be read.
     fn refused(reason: Reason, detail: String) -> Self {
-        Self { message_id: None, from: None, extraction: Extraction::Refused(reason, detail), notes: Vec::new() }
+        Self {
+            message_id: None,
+            from: None,
+            extraction: Extraction::Refused(reason, detail),
+            notes: Vec::new(),
+            unverified: None,
+        }
     }
 }
 
@@ -92,13 +100,13 @@ pub fn read(received: &Received, rules: &Rules) -> Reading {
             let place = received.input.rsplit('/').next().unwrap_or(&received.input);
             let Rules { instance, profile, limits, privacy, .. } = rules;
             let extraction = extract::extract_document(bytes, place, instance, profile, limits, privacy);
-            Reading { message_id: None, from: None, extraction, notes: Vec::new() }
+            Reading { message_id: None, from: None, extraction, notes: Vec::new(), unverified: None }
         }
         Content::Mail(raw) => {
             let message = parse::parse(raw, &rules.limits);
             let extraction = found_in(&message, rules);
             let Message { message_id, from, notes, .. } = message;
-            Reading { message_id, from: from.into_iter().next(), extraction, notes }
+            Reading { message_id, from: from.into_iter().next(), extraction, notes, unverified: None }
         }
     }
 }
@@ -125,17 +133,35 @@ pub fn read_safely(received: &Received, rules: &Rules) -> Reading {
 }
 
 /// The row of a message, with what was found in it and where that goes, ready to be committed.
-pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Planner, now: Timestamp) -> NewMessage {
+pub fn row(
+    source: &str,
+    received: &Received,
+    mut reading: Reading,
+    planner: &dyn Planner,
+    now: Timestamp,
+) -> NewMessage {
     let (raw, is_document) = match &received.content {
         Content::Mail(raw) => (raw.clone(), false),
         Content::Document(raw) => (raw.clone(), true),
         Content::TooLarge(_) => (bytes::Bytes::new(), false),
     };
+    let note_only = reading.unverified.is_some();
+    let legs = |found: &evidence::Found| {
+        if note_only { planner.note_legs_of(&found.session) } else { planner.legs_of(&found.session) }
+    };
     let (state, reason, mut detail, sessions) = match reading.extraction {
+        Extraction::Sessions(found) if note_only && found.iter().any(|found| legs(found).is_empty()) => {
+            let why = reading.unverified.clone().unwrap_or_default();
+            let detail = format!("{why}; no destination of its session takes notes of unverified senders");
+            (MessageState::Quarantined, Some(Reason::Untrusted), Some(detail), Vec::new())
+        }
         Extraction::Sessions(found) => (MessageState::Processed, None, None, found),
         Extraction::None => (MessageState::Ignored, Some(Reason::NoMetadata), None, Vec::new()),
         Extraction::Refused(reason, detail) => (state_of(reason), Some(reason), Some(detail), Vec::new()),
     };
+    if let (Some(why), MessageState::Processed) = (reading.unverified, state) {
+        reading.notes.push(format!("as notes only: {why}"));
+    }
     if !reading.notes.is_empty() {
         let notes = reading.notes.join("; ");
         detail = Some(detail.map_or(notes.clone(), |d| format!("{d}; {notes}")));
@@ -152,11 +178,12 @@ pub fn row(source: &str, received: &Received, reading: Reading, planner: &dyn Pl
         state,
         reason,
         detail,
+        note_only,
         sessions: sessions
             .into_iter()
             .map(|found| NewSession {
                 key: found.session.session_key(),
-                legs: planner.legs_of(&found.session),
+                legs: legs(&found),
                 updated_at: found.session.updated_at.map(|t| t.instant),
                 digest: found.digest,
                 document: found.document,
@@ -390,6 +417,7 @@ fn word(standing: Standing) -> &'static str {
         Standing::Supplement => "supplement",
         Standing::Duplicate => "duplicate",
         Standing::Older => "older version, not applied",
+        Standing::NoteOnly => "of an unverified sender, as a note only",
     }
 }
 

@@ -30,13 +30,17 @@
 pub mod outcome;
 pub mod diagnostic;
 pub mod ids;
+pub mod failpoint;
 pub mod digest;
 pub mod folder;
 pub mod secret;
 pub mod tls;
+pub mod transport;
 pub mod settings;
 // ── access tokens (a token endpoint is asked)
 pub mod oauth2;
+// ── places that documents are stored in, reached over a network (their requests are sent)
+pub mod store;
 // ── message (pure)
 pub mod message;
 // ── session (pure)

@@ -185,6 +185,16 @@ pub enum Class {
     Park,
 }
 
+/// Whom a wish to wait concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// This record alone: others go on.
+    Record,
+    /// The whole destination, such as the rate or quota of an account.
+    Destination,
+}
+
 /// A judged answer: class, reason, whether the effect is uncertain, and when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -196,6 +206,8 @@ pub struct Verdict {
     pub uncertain: bool,
     /// The server's own wish (`Retry-After`), if it said one.
     pub retry_after: Option<Duration>,
+    /// Whom that concerns. A rate or a quota is an account's unless a manifest says otherwise.
+    pub scope: Scope,
     /// A sentence for people; never contains credentials or personal data.
     pub detail: String,
 }
@@ -203,7 +215,11 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict with a sentence.
     pub fn new(class: Class, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { class, reason, uncertain: false, retry_after: None, detail: detail.into() }
+        let scope = match reason {
+            Reason::RateLimited | Reason::Quota => Scope::Destination,
+            _ => Scope::Record,
+        };
+        Self { class, reason, uncertain: false, retry_after: None, scope, detail: detail.into() }
     }
 
     /// All is well.

@@ -103,9 +103,7 @@ impl Service {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
         let Some(_own) = self.ledger.own()? else {
             let path = self.ledger.path().display();
-            return Err(Fault {
-                detail: format!("another mail2crm runs on `{path}`; stop it, or name another `state`"),
-            });
+            return Err(Fault::new(format!("another mail2crm runs on `{path}`; stop it, or name another `state`")));
         };
         let left = self.ledger.recover(Timestamp::now()).await?;
         self.look_for().await?;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Context, Failure, Result, output};
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::message::mark::InstanceKey;
 use crate::service;
 use crate::source::Recipe as _;
@@ -81,6 +82,9 @@ async fn online(context: &Context, config: &Config, targets: &service::Targets) 
     for (name, target) in targets {
         let result = target.check().await;
         say("destination", name, result.map_err(|v| (v.reason.to_string(), v.detail)))?;
+    }
+    if config.state.exists() {
+        super::destination::tell_held(&Ledger::open(&config.state)?.paused().await?);
     }
     if all_well { Ok(()) } else { Err(Failure::NotAllWell) }
 }

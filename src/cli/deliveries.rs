@@ -119,6 +119,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     ]
                 })
                 .collect();
+            super::destination::tell_held(&runtime.block_on(ledger.paused())?);
             return output::print_table(
                 &["DELIVERY", "STATE", "SESSION", "DESTINATION", "RECORD", "TRIES", "NEXT OR DEADLINE", "REASON"],
                 &rows,

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Context, Failure, Result};
+use super::{Context, Failure, Result, output};
 use crate::config::Config;
 use crate::diagnostic::suggest;
-use crate::outcome::Reason;
+use crate::ledger::Paused;
 
 /// Hold a destination: its deliveries wait until `resume`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct ResumeArgs {
 pub(super) fn pause(context: &Context, args: PauseArgs) -> Result {
     let (config, ledger) = context.open()?;
     known(&config, &args.destination)?;
-    super::runtime()?.block_on(ledger.pause(&args.destination, Reason::Paused, &args.why, None, Timestamp::now()))?;
+    super::runtime()?.block_on(ledger.pause(&args.destination, &args.why, Timestamp::now()))?;
     eprintln!("`{}` is held until `mail2crm resume {}`", args.destination, args.destination);
     Ok(())
 }
@@ -40,6 +40,19 @@ pub(super) fn resume(context: &Context, args: ResumeArgs) -> Result {
     super::runtime()?.block_on(ledger.resume(&args.destination))?;
     eprintln!("`{}` goes on", args.destination);
     Ok(())
+}
+
+/// Says on standard error which destinations are held, and why.
+pub(super) fn tell_held(held: &[Paused]) {
+    for paused in held {
+        let (name, since, detail) = (&paused.destination, output::time(paused.since), &paused.detail);
+        let until = match paused.until {
+            Some(until) => format!("it is probed by itself at {}", output::time(until)),
+            None => format!("until `mail2crm resume {name}`"),
+        };
+        let why = if paused.by_hand() { detail.clone() } else { format!("{} ({detail})", paused.reason) };
+        eprintln!("`{name}` is held since {since}: {}; {until}", output::harmless(&why));
+    }
 }
 
 /// A destination of the configuration.

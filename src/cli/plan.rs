@@ -172,12 +172,14 @@ impl Planner<'_> {
         let same = all.iter().filter(|a| a.digest_of_content == subject.digest && a.record == leg.record);
         let marked: Vec<String> = same.map(|a| a.step.clone()).collect();
         let inputs = Inputs {
+            owner: None,
             session: subject.session,
             document: subject.document,
             version: subject.version,
             digest: subject.digest,
             record: leg.record.as_deref(),
             uncertain: false,
+            note_only: false,
             applied: &applied,
             marked: &marked,
         };

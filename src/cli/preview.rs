@@ -37,7 +37,7 @@ pub(super) fn print(
     as_json: bool,
     config: &Config,
     input: &str,
-    (found, version): (&Found, u32),
+    (found, version, note_only): (&Found, u32, bool),
     leg: &Leg,
     now: Timestamp,
 ) -> Result {
@@ -45,12 +45,14 @@ pub(super) fn print(
     // As the ledger keeps it, and so as it is sent.
     let document = text_of(&found.document);
     let inputs = Inputs {
+        owner: None,
         session: &found.session,
         document: &document,
         version,
         digest: &found.digest,
         record: leg.record.as_deref(),
         uncertain: false,
+        note_only,
         applied: &[],
         marked: &[],
     };

@@ -269,13 +269,21 @@ fn dry_run(context: &Context, config: &Config, paths: &[PathBuf], source: &str) 
             eprintln!("{}: would be tried again later: {trust}", received.input);
             continue;
         }
+        let note_only = reading.unverified.is_some();
         match reading.extraction {
             Extraction::Sessions(found) => {
                 for found in &found {
                     let version = runtime.block_on(preview::number_of(ledger.as_ref(), found))?;
-                    for leg in router.legs_of(&found.session) {
+                    let session = &found.session;
+                    let legs = if note_only { router.note_legs_of(session) } else { router.legs_of(session) };
+                    if note_only && legs.is_empty() {
+                        all_well = false;
+                        eprintln!("{}: would be put into quarantine: {trust}", received.input);
+                    }
+                    for leg in legs {
                         all_well &= leg.refused.is_none() && leg.record.is_some();
-                        preview::print(&mut out, context.json, config, &received.input, (found, version), &leg, now)?;
+                        let what = (found, version, note_only);
+                        preview::print(&mut out, context.json, config, &received.input, what, &leg, now)?;
                     }
                 }
             }

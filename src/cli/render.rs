@@ -50,7 +50,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
                     let version = runtime.block_on(preview::number_of(ledger.as_ref(), found))?;
                     let legs: Vec<Leg> = router.legs_of(&found.session);
                     for leg in &legs {
-                        preview::print(&mut out, context.json, &config, &received.input, (found, version), leg, now)?;
+                        preview::print(
+                            &mut out,
+                            context.json,
+                            &config,
+                            &received.input,
+                            (found, version, false),
+                            leg,
+                            now,
+                        )?;
                     }
                 }
             }

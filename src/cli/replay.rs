@@ -188,12 +188,14 @@ impl Player<'_> {
         let same = all.iter().filter(|a| a.digest_of_content == whole.digest && a.record == leg.record);
         let marked: Vec<String> = same.map(|a| a.step.clone()).collect();
         let inputs = Inputs {
+            owner: None,
             session,
             document: &whole.document,
             version: whole.number,
             digest: &whole.digest,
             record: leg.record.as_deref(),
             uncertain: false,
+            note_only: false,
             applied: &applied,
             marked: if self.args.repeat_notes { &[] } else { &marked },
         };

@@ -219,6 +219,8 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
             destinations.push(destination);
         }
     }
+    destination::check_fallbacks(&destinations, &names, &places, &mut faults);
+    source::check_notes(&sources, &pipe, &destinations, &places, &mut faults);
     check_routes(&table.route, &names, &places, &mut faults);
 
     let Some(profile) = profile else { return Err(faults) };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::destination::{DestinationConfig, Way};
 use super::{DEFAULT_PROFILE, Profiles};
 use crate::diagnostic::{Diagnostics, suggest};
 use crate::intake::Rules;
@@ -127,8 +128,29 @@ fn check_trust(at: &[&str], trust: &TrustTable, knows_peers: bool, places: &Plac
     for (key, sentence, hint) in trusted.validate(knows_peers) {
         let steps = key.split('.').filter(|step| !step.is_empty());
         let path: Vec<&str> = at.iter().copied().chain(steps).collect();
-        let code = if key == "otherwise" { "not_supported" } else { "bad_trust" };
-        faults.push(places.fault(&path, code, sentence).hint(hint));
+        faults.push(places.fault(&path, "bad_trust", sentence).hint(hint));
+    }
+}
+
+/// Where mail of unverified senders may add notes, a destination must take them.
+pub(super) fn check_notes(
+    sources: &[SourceConfig],
+    pipe: &TrustPolicy,
+    destinations: &[DestinationConfig],
+    places: &Places,
+    faults: &mut Diagnostics,
+) {
+    let takes_notes = |d: &DestinationConfig| matches!(&d.way, Way::Rest { to, .. } if to.takes_notes());
+    if destinations.iter().any(takes_notes) {
+        return;
+    }
+    let lets = sources.iter().filter(|s| s.rules.trust.lets_add_notes()).map(|s| vec!["source", s.name.as_str()]);
+    for at in lets.chain(pipe.lets_add_notes().then(|| vec!["pipe"])) {
+        let path = [at.as_slice(), &["trust", "otherwise"]].concat();
+        let fault = places.fault(&path, "no_notes", "no destination takes notes of unverified senders");
+        faults.push(fault.hint(
+            "write `otherwise = \"quarantine\"`, or use a connector that has `[note_only]`, with the transport `rest`",
+        ));
     }
 }
 
@@ -206,7 +228,7 @@ mod tests {
             ("{ authentication_results = \"mx\" }", "bad_trust", 36, "about whose mail"),
             ("{ spf = [\"a.example\"] }", "bad_trust", 17, "peer"),
             ("{ token = \"short\" }", "bad_trust", 19, "guessed"),
-            ("{ dkim = [\"a.example\"], otherwise = \"note_only\" }", "not_supported", 45, "note_only"),
+            ("{ dkim = [\"a.example\"], otherwise = \"note_only\" }", "no_notes", 45, "takes notes"),
             ("{ dkim = [\"a.example\"], otherwise = \"drop\" }", "unknown_word", 45, "drop"),
         ] {
             let faults = with(trust).unwrap_err();

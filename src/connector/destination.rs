@@ -124,6 +124,11 @@ impl Destination {
         !self.lookups.is_empty()
     }
 
+    /// True if mail of unverified senders may add notes here.
+    pub fn takes_notes(&self) -> bool {
+        self.transport == Transport::Rest && !self.connector.note_only.is_empty()
+    }
+
     /// What the operator, or else the connector, says about a record that is refused for this reason.
     pub(crate) fn choice(&self, reason: Reason) -> Option<(&str, &Choice)> {
         let policy = self.connector.policies.iter().find(|p| p.when == reason)?;
@@ -201,7 +206,12 @@ impl Destination {
         std::time::Duration::from_secs(self.connector.manifest.http.as_ref().map_or(30, |h| h.timeout).into())
     }
 
-    /// The address before every path; empty for `email`.
+    /// True if its mail is written after requests were sent.
+    pub fn asks_before_mail(&self) -> bool {
+        self.transport == Transport::Email && self.connector.is_hybrid()
+    }
+
+    /// The address before every path; empty for `email` alone.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
@@ -282,6 +292,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// True if requests are sent: by the transport, or before a mail.
+    fn connects(&self) -> bool {
+        self.transport == Transport::Rest || self.connector.is_hybrid()
+    }
+
     fn path<'p>(&'p self, rest: &[&'p str]) -> Vec<&'p str> {
         [self.at, rest].concat()
     }
@@ -294,7 +309,8 @@ impl Reader<'_> {
     fn read(&mut self, values: &Map<String, Value>) {
         let specs = &self.connector.manifest.settings;
         let transport = self.transport;
-        let usable = |s: &Setting| s.transport.is_none_or(|t| t == transport);
+        let hybrid = self.connector.is_hybrid();
+        let usable = |s: &Setting| s.transport.is_none_or(|t| t == transport || (hybrid && t == Transport::Rest));
         for name in values.keys() {
             let message = match specs.get(name) {
                 Some(spec) if usable(spec) => continue,
@@ -622,7 +638,7 @@ impl Reader<'_> {
     }
 
     fn base_url(&mut self, settings: &Context) -> String {
-        let Some(template) = self.connector.base_url.as_ref().filter(|_| self.transport == Transport::Rest) else {
+        let Some(template) = self.connector.base_url.as_ref().filter(|_| self.connects()) else {
             return String::new();
         };
         if !self.faults.is_empty() {
@@ -645,7 +661,7 @@ impl Reader<'_> {
 
     /// The first scheme whose `when` holds and whose secret is set.
     fn auth(&mut self, settings: &Context) -> Chosen {
-        if self.transport != Transport::Rest || self.connector.auth.is_empty() || !self.faults.is_empty() {
+        if !self.connects() || self.connector.auth.is_empty() || !self.faults.is_empty() {
             return Chosen::None;
         }
         let mut lacking = Vec::new();

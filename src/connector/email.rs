@@ -4,12 +4,14 @@
 //! copy of an unclear sending is the same mail and the receiver can tell. Values never add a header or a
 //! recipient: control characters become blanks, addresses are parsed.
 
+pub(crate) mod lint;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, Mailboxes, MultiPart, SinglePart, header};
 use lettre::{Address, Message};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::destination::Destination;
@@ -39,6 +41,9 @@ pub(crate) struct Mail {
     pub(crate) headers: Vec<(String, Inline)>,
     pub(crate) attach_metadata: bool,
     pub(crate) max_bytes: Option<u64>,
+    pub(crate) lint: lint::Lint,
+    /// Steps whose captures it uses, asked for first.
+    pub(crate) needs: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -98,27 +103,38 @@ pub(super) fn may_set(name: &str) -> bool {
         && lower != FIELD.to_lowercase()
 }
 
-/// Writes the mail, with the mark by which this instance knows it again. The error is a verdict on the delivery: a wrong record id, a template or an address that
-/// does not work, a mail that is too large.
+/// Writes the mail, with the mark by which this instance knows it again. `captures` is what the read steps of a
+/// `Run::for_mail` captured; without, their names stand in for them, as in a preview. The digest is taken with the
+/// names, so that it tells what we have to say and not what the CRM answered. The error is a verdict on the delivery: a
+/// wrong record id, a template or an address that does not work, a mail that is too large or breaks a rule.
 pub fn compose(
     destination: &Destination,
     inputs: &Inputs<'_>,
+    captures: Option<&Map<String, Value>>,
     key: &InstanceKey,
     now: Timestamp,
 ) -> Result<OutgoingMail, Verdict> {
     let Some(mail) = &destination.connector.email else {
         return Err(Verdict::new(Class::Pause, Reason::Internal, "this connector has no `[email]`"));
     };
-    let Prelude { context, marker, mut warning } = prepare(destination, inputs)?;
+    let Prelude { mut context, marker, mut warning } = prepare(destination, inputs)?;
+    with_captures(&mut context, destination, mail, None);
+    let is_shown = !mail.needs.is_empty() && captures.is_none();
+    let mut named = None;
+    if !mail.needs.is_empty() && captures.is_some() {
+        named = Some(said(destination, mail, &context)?);
+        with_captures(&mut context, destination, mail, captures);
+    }
     let from = addresses("from", &mail.from, &context)?;
     let to = addresses("to", &mail.to, &context)?;
-    let mut content = content(destination, mail, &context)?;
+    let mut content = said(destination, mail, &context)?;
     let sender = from.first().cloned().ok_or_else(|| bad_address("from"))?;
     if from.len() != 1 {
         return Err(bad_address("from"));
     }
-    content.headers.insert(0, ("To".into(), shown(&to)));
-    content.headers.insert(0, ("From".into(), shown(&from)));
+    if !is_shown {
+        mail.lint.check(&content, &sender, &to, &context)?;
+    }
     let domain = destination.settings.get("message_domain").and_then(Value::as_str).filter(|d| is_domain(d));
     let domain = domain.unwrap_or_else(|| sender.email.domain());
     let message_id = format!("<{marker}.{}@{domain}>", id_part(&inputs.session.key));
@@ -142,10 +158,34 @@ pub fn compose(
         to: to.iter().map(|m| m.email.to_string()).collect(),
         message_id,
         bytes: bytes.into(),
-        digest: digest(&content),
+        digest: digest(&Content { attachment: content.attachment.clone(), ..named.unwrap_or_else(|| content.clone()) }),
         warning,
         content,
     })
+}
+
+/// What steps captured, or names in place of it that can stand in an address as well.
+fn with_captures(context: &mut Context, destination: &Destination, mail: &Mail, captures: Option<&Map<String, Value>>) {
+    for step in mail.needs.iter().filter_map(|need| destination.connector.steps.get(*need)) {
+        let known = captures.and_then(|all| all.get(&step.id));
+        let values = step.captures.iter().map(|c| {
+            let value = match captures {
+                Some(_) => known.and_then(|k| k.get(&c.name)).cloned().unwrap_or_default(),
+                None => format!("_steps.{}.{}_", step.id, c.name).into(),
+            };
+            (c.name.clone(), value)
+        });
+        context.with_step(&step.id, values.collect());
+    }
+}
+
+/// The content with the addresses before it.
+fn said(destination: &Destination, mail: &Mail, context: &Context) -> Result<Content, Verdict> {
+    let (from, to) = (addresses("from", &mail.from, context)?, addresses("to", &mail.to, context)?);
+    let mut content = content(destination, mail, context)?;
+    content.headers.insert(0, ("To".into(), shown(&to)));
+    content.headers.insert(0, ("From".into(), shown(&from)));
+    Ok(content)
 }
 
 fn bad_address(key: &str) -> Verdict {
@@ -298,6 +338,9 @@ fn digest(content: &Content) -> String {
     part(json);
     hex(&hash.finalize())
 }
+
+#[cfg(test)]
+mod hybrid;
 
 #[cfg(test)]
 mod tests {

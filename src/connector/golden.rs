@@ -3,8 +3,9 @@
 //!
 //! A case: `about`, `session` (a vendor document) or `session_file` (in `golden/sessions/`, else in `sessions/`
 //! of the shared folder; keys of `session` replace its own), `version`, `transport`, `settings`, `fields`,
-//! `values`, `record`, `uncertain`, `in_flight` (the step `once` that was under way then), `applied` (steps whose
-//! last request was this very one), `replies` (`status`, `headers`, `body` in which `«marker»` stands for the marker; or `fail` with a reason), `expect`.
+//! `values`, `record`, `uncertain`, `in_flight` (the step `once` that was under way then), `note_only`, `applied` (steps
+//! whose last request was this very one), `replies` (`status`, `headers`, `body` in which `«marker»` stands for the
+//! marker; or `fail` with a reason), `expect`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,8 @@ struct Case {
     #[serde(default)]
     uncertain: bool,
     #[serde(default)]
+    note_only: bool,
+    #[serde(default)]
     in_flight: Option<String>,
     #[serde(default)]
     applied: Vec<String>,
@@ -144,6 +147,8 @@ fn case(connector: &Arc<Connector>, name: &str, file: &SourceFile, read: ReadSes
 struct Played {
     actual: Value,
     problems: Vec<String>,
+    /// What was captured, if all went well.
+    captures: Option<Map<String, Value>>,
 }
 
 fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSession<'_>) -> Result<Played, String> {
@@ -160,16 +165,28 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         digest: &digest,
         record: record.as_deref(),
         uncertain: case.uncertain,
+        owner: None,
+        note_only: case.note_only,
         applied: &[],
         marked: &[],
     };
     // Any fixed moment: answers with dates and the mail's `Date` are read against it.
     let now = Timestamp::from_second(1_771_345_800).map_err(|e| e.to_string())?;
     if destination.transport == Transport::Email {
-        return Ok(Played {
-            actual: mail_as_json(email::compose(&destination, &inputs, &InstanceKey::of_previews(), now)),
-            problems: Vec::new(),
-        });
+        let key = InstanceKey::of_previews();
+        if !destination.asks_before_mail() {
+            let mail = email::compose(&destination, &inputs, None, &key, now);
+            return Ok(Played { actual: mail_as_json(mail), problems: Vec::new(), captures: None });
+        }
+        let mut played = converse(Run::for_mail(&destination, inputs.clone()), &case.replies, now);
+        if let Some(captures) = &played.captures
+            && let (Value::Object(actual), Value::Object(mail)) =
+                (&mut played.actual, mail_as_json(email::compose(&destination, &inputs, Some(captures), &key, now)))
+        {
+            actual.remove("outcome");
+            actual.extend(mail);
+        }
+        return Ok(played);
     }
     let mut applied = Vec::new();
     if !case.applied.is_empty() {
@@ -199,7 +216,9 @@ fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
                 if unused > 0 {
                     problems.push(format!("{unused} of the replies were not asked for"));
                 }
-                return Played { actual: json!({ "requests": requests, "outcome": outcome(&report) }), problems };
+                let actual = json!({ "requests": requests, "outcome": outcome(&report) });
+                let captures = (report.class == Class::Ok).then_some(report.captures);
+                return Played { actual, problems, captures };
             }
             Next::Send(prepared) => {
                 requests.push(request_as_json(&prepared.step, &prepared.request));
@@ -208,7 +227,8 @@ fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
                         let step = &prepared.step;
                         problems.push(format!("there is no reply for request {} (`{step}`)", requests.len()));
                         let outcome = json!({ "class": "retry", "reason": "interrupted" });
-                        return Played { actual: json!({ "requests": requests, "outcome": outcome }), problems };
+                        let actual = json!({ "requests": requests, "outcome": outcome });
+                        return Played { actual, problems, captures: None };
                     }
                     Some(Reply::Fail { fail }) => {
                         let verdict = Verdict::new(Class::Retry, *fail, "no answer");
@@ -307,6 +327,9 @@ fn outcome(report: &Report) -> Value {
     }
     if let Some(wait) = report.retry_after {
         out.insert("retry_after".into(), wait.as_secs().into());
+    }
+    if report.scope != Verdict::new(report.class, report.reason, "").scope {
+        out.insert("scope".into(), json!(report.scope));
     }
     if let Some(record) = &report.led_to {
         out.insert("led_to".into(), record.as_str().into());

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::auth::hmac::{Signed, Written};
 use crate::oauth2::{Algorithm, SendAs};
-use crate::outcome::{Class, Reason};
+use crate::outcome::{Class, Reason, Scope};
 
 /// A whole `connector.toml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -40,12 +40,19 @@ pub struct Manifest {
     /// What answers mean: the first that fits. Below it: the status alone, by RFC 9110.
     #[serde(default)]
     pub reply: Vec<Reply>,
+    /// How many requests the CRM takes in a time.
+    #[serde(default)]
+    pub rate: Vec<Rate>,
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
     /// What to do where the record is not as the steps need it: closed, merged, gone. The operator chooses.
     #[serde(default)]
     pub policy: Vec<Policy>,
+    /// What a mail whose sender is not verified may do (`otherwise = "note_only"` of a source's `trust`). Without it,
+    /// such mail goes to quarantine.
+    #[serde(default)]
+    pub note_only: Option<NoteOnly>,
     /// How the record of a session is found that names none, in order, where the operator turns it on.
     #[serde(default)]
     pub lookup: Vec<Lookup>,
@@ -485,12 +492,55 @@ pub struct After {
     /// A header with a time in seconds since 1970.
     #[serde(default)]
     pub epoch_header: Option<String>,
-    /// JSONPath of a number of seconds (or a date) in the body.
+    /// JSONPath of a value in the body: seconds, a date, or a time in seconds since 1970.
     #[serde(default)]
     pub json: Option<String>,
     /// Always so many seconds.
     #[serde(default)]
     pub seconds: Option<u32>,
+    /// Whom the wait concerns: `record` lets the other records go on, `destination` holds all. For the reasons
+    /// `rate_limited` and `quota` it is `destination` unless stated, for all others `record`.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+}
+
+/// At most so many requests in so many seconds. Several may hold at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// So many requests (by email: mails).
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub requests: u32,
+    /// In so many seconds, whenever these begin.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub per_seconds: u32,
+    /// What is counted together. `destination` unless stated.
+    #[serde(default)]
+    pub key: RateKey,
+    /// Only these steps; a mail is the step `email`. All if empty.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Of `requests`, so many may come at once after a quiet time. A tenth unless stated: the more come at once,
+    /// the slower the rest, so that `requests` is never exceeded.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// Only with this transport.
+    #[serde(default)]
+    pub transport: Option<Transport>,
+}
+
+/// What a rate counts together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateKey {
+    /// All requests: the limit of an account.
+    #[default]
+    Destination,
+    /// Those of one record.
+    Record,
+    /// Those of one step: the limit of an endpoint.
+    Step,
 }
 
 /// What a request does to the record, and so what happens after a result that is not known.
@@ -560,7 +610,7 @@ pub struct Step {
     /// For a read step: sent before each of these is, so that its `expect` tells whether the record takes them.
     #[serde(default)]
     pub guards: Vec<String>,
-    /// Not one of the steps in order: sent where a policy names it as `first`.
+    /// Not one of the steps in order: sent where a policy names it as `first`, or `note_only` names it.
     #[serde(default)]
     pub aside: bool,
     /// Makes a new record. Only for a step `aside` of a choice that the operator has to write out.
@@ -866,6 +916,15 @@ pub struct Choice {
     pub record: Option<String>,
 }
 
+/// What a mail whose sender is not verified may do.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteOnly {
+    /// The steps that are sent for it, and no others; steps `aside` too. Their templates see no field of the field
+    /// map and no metadata, and must say by `{{#if unverified}}` that the sender was not verified.
+    pub steps: Vec<String>,
+}
+
 /// One way to find the record of a session that names none.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -939,6 +998,34 @@ pub struct Email {
     /// The largest mail that the CRM takes, in bytes, after encoding. Above it the attachment is left out.
     #[serde(default)]
     pub max_bytes: Option<u64>,
+    /// What the CRM is known to suspend, cut or drop: a mail that breaks a rule is not sent.
+    #[serde(default)]
+    pub lint: Option<Lint>,
+}
+
+/// Rules for a mail; those that are not stated hold.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lint {
+    /// Characters of the body.
+    pub max_body_chars: Option<u32>,
+    /// Characters of the subject.
+    pub max_subject_chars: Option<u32>,
+    /// Bytes of the attached document, before encoding.
+    pub max_attachment_bytes: Option<u32>,
+    /// Addresses in `to`.
+    pub max_recipients: Option<u32>,
+    /// Headers that the mail must not have.
+    pub forbid_headers: Vec<String>,
+    /// Inline template over `settings`: the domains, with commas between, of which one is that of `from`. Any if it
+    /// comes out empty.
+    pub sender_domain: Option<String>,
+    /// A regular expression that is found in the subject.
+    pub subject: Option<String>,
+    /// A regular expression that is not.
+    pub forbid_subject: Option<String>,
+    /// A regular expression that is found in the plain body.
+    pub body: Option<String>,
 }
 
 /// Sizes above which something is left out.
@@ -952,6 +1039,10 @@ pub struct Limits {
     /// What becomes of a delivery with a larger one: `skip` (the file is left out) unless stated.
     #[serde(default)]
     pub above: Above,
+    /// Deliveries at once where the operator does not say (`concurrency`).
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: Option<u32>,
 }
 
 /// What becomes of a file that is too large.

@@ -20,6 +20,7 @@ mod page;
 pub mod plan;
 pub mod progress;
 mod policy;
+mod rate;
 pub mod reading;
 pub mod reply;
 mod request;
@@ -38,6 +39,7 @@ pub use destination::Destination;
 pub use lookup::Candidate;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
 pub use progress::{Progress, StepDone};
+pub(crate) use rate::{check_rates, rates_of};
 
 /// A connector folder, compiled.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Connector {
     pub(crate) replies: Vec<reply::Row>,
     pub(crate) policies: Vec<policy::Policy>,
     pub(crate) lookups: Vec<lookup::Lookup>,
+    /// Indexes of the steps that a mail of an unverified sender may cause.
+    pub(crate) note_only: Vec<usize>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
     pub(crate) reading: Option<reading::Reading>,
@@ -65,6 +69,11 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// True if its mail uses what read steps capture: then they are asked first.
+    pub fn is_hybrid(&self) -> bool {
+        self.email.as_ref().is_some_and(|mail| !mail.needs.is_empty())
+    }
+
     /// The connector's name.
     pub fn name(&self) -> &str {
         &self.manifest.name

@@ -6,6 +6,8 @@
 //! The digest of a request is taken with captured values as `«steps.ticket.etag»`, so that it tells what we
 //! have to say and not what the CRM answered; so it is known before anything is sent, and `render` shows it.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -18,7 +20,7 @@ use super::reply::{self, Answer};
 use super::request::{self, template_failed};
 use super::step::{self, Step};
 use super::{assertion, marker};
-use crate::outcome::{Class, Reason, Verdict};
+use crate::outcome::{Class, Reason, Scope, Verdict};
 use crate::record::Context;
 use crate::session::Session;
 
@@ -27,6 +29,8 @@ use crate::session::Session;
 pub struct Inputs<'a> {
     /// The session.
     pub session: &'a Session,
+    /// Whose delivery it is, if another destination's way is taken: its name makes the marker.
+    pub owner: Option<&'a str>,
     /// Its document, as JSON text.
     pub document: &'a str,
     /// Which version of the session it is, from 1.
@@ -37,6 +41,8 @@ pub struct Inputs<'a> {
     pub record: Option<&'a str>,
     /// True if an earlier attempt may have taken effect without our knowing.
     pub uncertain: bool,
+    /// True if nobody vouches for the sender of the mail: only the steps of the manifest's `note_only` are sent.
+    pub note_only: bool,
     /// Steps whose last applied request is known for this session and destination: name → digest.
     pub applied: &'a [(String, String)],
     /// Those of them that left the marker of this very delivery: what they wrote stays as it is, also if it would
@@ -79,6 +85,8 @@ pub struct Report {
     pub uncertain: bool,
     /// The CRM's wish when to come back.
     pub retry_after: Option<std::time::Duration>,
+    /// Whom that concerns.
+    pub scope: Scope,
     /// Steps that are applied now: name → digest of the request.
     pub applied: Vec<(String, String)>,
     /// Requests and answers, for `show`.
@@ -161,6 +169,8 @@ pub struct Run<'a> {
     /// Set if the run looks for the record instead.
     search: Option<search::Search>,
     led_to: Option<String>,
+    /// Steps whose captures are asked for although no step needs them.
+    asked: &'a [usize],
     warnings: Vec<String>,
     exchanges: Vec<Exchange>,
     captures: Map<String, Value>,
@@ -200,6 +210,7 @@ impl<'a> Run<'a> {
             detour: policy::Detour::default(),
             search: None,
             led_to: None,
+            asked: &[],
             warnings: warning.into_iter().collect(),
             exchanges: Vec::new(),
             captures: Map::new(),
@@ -208,6 +219,14 @@ impl<'a> Run<'a> {
             pretend: false,
             inputs,
         }
+    }
+
+    /// The read steps that the destination's mail uses, and no other: what they capture is in the report.
+    pub fn for_mail(destination: &'a Destination, inputs: Inputs<'a>) -> Self {
+        let mut run = Self::new(destination, inputs);
+        run.position = destination.connector.steps.len();
+        run.asked = destination.connector.email.as_ref().map_or(&[], |mail| &mail.needs);
+        run
     }
 
     /// The marker of this delivery.
@@ -244,15 +263,29 @@ impl<'a> Run<'a> {
                 return Ok(Some(pending));
             }
             let index = self.position;
-            let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
+            let Some(step) = self.destination.connector.steps.get(index) else { return self.ask() };
             if self.states.get(index).is_some_and(|s| matches!(s, State::Pending | State::Absent))
                 && !step.on_demand()
-                && !step.aside
+                && self.is_in_order(index, step)
                 && let Some(pending) = self.turn(index, step)?
             {
                 return Ok(Some(pending));
             }
             self.position += 1;
+        }
+        Ok(None)
+    }
+
+    fn is_in_order(&self, index: usize, step: &Step) -> bool {
+        if self.inputs.note_only { self.destination.connector.note_only.contains(&index) } else { !step.aside }
+    }
+
+    /// What a mail uses.
+    fn ask(&mut self) -> Flow<Option<Pending>> {
+        for step in self.asked {
+            if let Some(pending) = self.demand(*step)? {
+                return Ok(Some(pending));
+            }
         }
         Ok(None)
     }
@@ -701,6 +734,7 @@ impl<'a> Run<'a> {
             reason: verdict.reason,
             uncertain: self.end.is_some() && self.uncertain,
             retry_after: verdict.retry_after,
+            scope: verdict.scope,
             detail: verdict.detail,
             applied,
             exchanges: std::mem::take(&mut self.exchanges),
@@ -745,23 +779,36 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
 /// As `prepare`, of a delivery that may have no record yet.
 fn gather(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
     let connector = &destination.connector;
+    if inputs.note_only && !destination.takes_notes() {
+        let said = "nobody vouches for the sender, and this destination takes no notes of such mail";
+        return Err(Verdict::new(Class::Dead, Reason::Untrusted, said));
+    }
     let record = inputs.record.unwrap_or_default();
-    let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
+    // What an unverified sender says is another effect than the same from a known one.
+    let digest =
+        if inputs.note_only { format!("unverified {}", inputs.digest).into() } else { Cow::from(inputs.digest) };
+    let owner = inputs.owner.unwrap_or(&destination.name);
+    let marker = marker(owner, record, &inputs.session.session_key(), &digest);
     let limit = connector.manifest.limits.attachment_bytes;
     let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
-    if !fits && connector.manifest.limits.above == Above::Fail {
+    if !fits && !inputs.note_only && connector.manifest.limits.above == Above::Fail {
         let said = format!("the metadata ({} bytes) is larger than this CRM takes", inputs.document.len());
         return Err(Verdict::new(Class::Dead, Reason::TooLarge, said));
     }
-    let warning = (!fits).then(|| {
+    let warning = (!fits && !inputs.note_only).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
     let given = inputs.record.filter(|r| !r.is_empty());
     let same = inputs.session.record_id.as_deref() == given;
     let owned = (!same).then(|| Session { record_id: given.map(str::to_owned), ..inputs.session.clone() });
     let session = owned.as_ref().unwrap_or(inputs.session);
-    let context =
-        destination.context(session, inputs.document, inputs.version, &marker, fits).map_err(template_failed)?;
+    let with_more = fits && !inputs.note_only;
+    let mut context =
+        destination.context(session, inputs.document, inputs.version, &marker, with_more).map_err(template_failed)?;
+    if inputs.note_only {
+        context.with_fields(&[]);
+        context.mark_unverified();
+    }
     Ok(Prelude { context, marker, warning })
 }
 
@@ -784,6 +831,7 @@ pub fn preview(destination: &Destination, inputs: Inputs<'_>) -> Result<Vec<Prep
                     reason: report.reason,
                     uncertain: report.uncertain,
                     retry_after: report.retry_after,
+                    scope: report.scope,
                     detail: report.detail,
                 });
             }

@@ -16,7 +16,7 @@ use serde_json_path::JsonPath;
 use super::assertion::{not_the_interface, text_of};
 use super::http::Response;
 use super::step::{Capture, Step};
-use crate::outcome::{Class, Reason, Verdict, of_http_status};
+use crate::outcome::{Class, Reason, Scope, Verdict, of_http_status};
 use crate::record::{Context, RenderFault};
 
 /// The longest wish to wait that is granted.
@@ -85,10 +85,37 @@ pub(crate) struct Row {
     pub(crate) body: Option<Regex>,
     pub(crate) class: Class,
     pub(crate) reason: Reason,
-    pub(crate) after: Option<super::manifest::After>,
-    /// `after.json`, compiled.
-    pub(crate) after_json: Option<JsonPath>,
+    pub(crate) after: Option<Wait>,
     pub(crate) note: Option<String>,
+}
+
+/// When to come back: `after` of a row, compiled. The first that the answer gives.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    /// Like `Retry-After`; names in lower case.
+    pub(crate) header: Option<String>,
+    /// A time since 1970.
+    pub(crate) epoch_header: Option<String>,
+    /// A value in the body, in any of these forms.
+    pub(crate) json: Option<JsonPath>,
+    pub(crate) seconds: Option<u32>,
+    pub(crate) scope: Option<Scope>,
+}
+
+impl Wait {
+    fn of(&self, answer: &Answer<'_>, now: Timestamp) -> Option<Duration> {
+        let header = |name: &Option<String>| name.as_ref().and_then(|name| answer.response.header(name));
+        header(&self.header)
+            .and_then(|text| retry_after(text, now))
+            .or_else(|| header(&self.epoch_header).and_then(|text| until_epoch(text, now)))
+            .or_else(|| {
+                let value = self.json.as_ref()?.query(answer.json()?).first()?;
+                let text = text_of(value);
+                until_epoch(&text, now).or_else(|| retry_after(&text, now))
+            })
+            .or_else(|| self.seconds.map(|seconds| Duration::from_secs(seconds.into())))
+            .map(|wait| wait.min(LONGEST_WAIT))
+    }
 }
 
 #[derive(Debug)]
@@ -138,30 +165,14 @@ impl Row {
             None => format!("HTTP status {}", response.status),
         };
         let mut verdict = Verdict::new(self.class, self.reason, detail);
-        verdict.retry_after =
-            self.after.as_ref().and_then(|after| wait_of(after, self.after_json.as_ref(), answer, now));
+        verdict.retry_after = self.after.as_ref().and_then(|wait| wait.of(answer, now));
+        verdict.scope = self.after.as_ref().and_then(|wait| wait.scope).unwrap_or(verdict.scope);
         verdict
     }
 }
 
 fn same(wanted: &Value, given: &Value) -> bool {
     wanted == given || (!given.is_null() && text_of(wanted) == text_of(given))
-}
-
-fn wait_of(
-    after: &super::manifest::After,
-    json: Option<&JsonPath>,
-    answer: &Answer<'_>,
-    now: Timestamp,
-) -> Option<Duration> {
-    let header = |name: &Option<String>| name.as_ref().and_then(|n| answer.response.header(&n.to_lowercase()));
-    let in_body = || retry_after(&text_of(json?.query(answer.json()?).first()?), now);
-    header(&after.header)
-        .and_then(|v| retry_after(v, now))
-        .or_else(|| header(&after.epoch_header).and_then(|v| until_epoch(v, now)))
-        .or_else(in_body)
-        .or_else(|| after.seconds.map(|s| Duration::from_secs(s.into())))
-        .map(|wait| wait.min(LONGEST_WAIT))
 }
 
 /// `Retry-After`: seconds (decimals are rounded up) or a date in any of the three forms of RFC 9110. A moment

@@ -63,7 +63,7 @@ fn what_waits_too_long_is_a_problem_unless_a_person_holds_it() {
     };
     let paused = |until| {
         let (destination, detail) = ("helpdesk".to_owned(), String::new());
-        vec![Paused { destination, since: after(-9000), until, reason: Reason::Unauthorized, detail }]
+        vec![Paused { destination, since: after(-9000), until, reason: Reason::Unauthorized, detail, times: 1 }]
     };
     assert_eq!(judged(&watch, backlog(3000), Vec::new(), after(0)).0, "ok");
     let (status, _, problems) = judged(&watch, backlog(7200), Vec::new(), after(0));

@@ -8,6 +8,7 @@ use super::target::Done;
 use crate::connector::http::Response;
 use crate::connector::manifest::Effect;
 use crate::connector::{Next, Prepared, Progress, Run};
+use crate::failpoint::{self, Boundary};
 use crate::ledger::{Claimed, Ledger};
 use crate::outcome::{Class, Reason, Verdict};
 
@@ -48,10 +49,14 @@ pub(super) async fn drive(
             ledger.note_progress(claimed.delivery, claimed.lease, progress, written_ahead);
             written_ahead = false;
         }
-        let verdict = match carrier.carry(&prepared).await {
+        failpoint::cross(Boundary::Rendered);
+        let sent = carrier.carry(&prepared).await;
+        failpoint::cross(Boundary::Sent);
+        let verdict = match sent {
             Ok(response) => run.answer(&response, clock.now()),
             Err(verdict) => run.failed(verdict),
         };
+        failpoint::cross(Boundary::Answered);
         if verdict.reason == Reason::Unauthorized {
             carrier.refused().await;
         }

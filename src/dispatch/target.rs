@@ -1,8 +1,9 @@
 //! One destination with what reaches it: takes one delivery through its connector and sender, or its
 //! document into a file, and says what became of it. `preview` shows the same without sending.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,17 +11,20 @@ use serde_json::{Value, json};
 use super::clock::Clock;
 use super::drive::{Carrier, drive};
 use super::keys::Keys;
+use super::lane::Lane;
 use crate::connector::http::{Exchange, Response};
+use crate::connector::manifest::Rate;
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Progress, Report, Run, email, preview};
 use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
 use crate::sender::http::HttpSender;
 use crate::sender::smtp::SmtpSender;
-use crate::sender::storage::{FolderSender, Stored};
+use crate::sender::storage::StorageSender;
 use crate::session::Session;
+use crate::store::Stored;
 
 /// The name of the one step of a storage destination, for the ledger.
 pub(super) const STORE: &str = "store";
@@ -32,8 +36,21 @@ pub struct Target {
     pub name: String,
     /// Deliveries at once.
     pub concurrency: usize,
+    /// How many requests it takes in a time.
+    pub rates: Vec<Rate>,
+    /// Who takes its deliveries when it has been down for long.
+    pub fallback: Option<Fallback>,
     /// How it is reached.
     pub way: Way,
+}
+
+/// Who takes a destination's deliveries when it has been down for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// The other destination.
+    pub to: String,
+    /// How long it must have been held.
+    pub after: Duration,
 }
 
 /// How a destination is reached.
@@ -56,13 +73,23 @@ pub enum Way {
         smtp: Box<SmtpSender>,
         /// What marks it as our own.
         key: InstanceKey,
+        /// What sends the requests before it, if its connector has some, and the credentials for them.
+        reads: Option<Box<(HttpSender, Keys)>>,
     },
     /// A file.
     Storage {
-        /// The path below the folder.
+        /// The path below the place.
         path: Arc<Inline>,
         /// What writes it.
-        folder: FolderSender,
+        storage: StorageSender,
+    },
+    /// Requests to a CRM in memory.
+    #[cfg(test)]
+    Model {
+        /// The connector with its settings.
+        to: Arc<Destination>,
+        /// What takes them.
+        crm: Arc<super::versions::crm::Crm>,
     },
 }
 
@@ -80,6 +107,10 @@ pub(super) struct Done {
     pub(super) candidates: Vec<Candidate>,
     /// Whether its record is looked for where it has none.
     pub(super) looks_up: bool,
+    /// Requests that were sent.
+    pub(super) requests: usize,
+    /// It was broken off because a request would have had to wait so long for a rate.
+    pub(super) over_rate: Option<Duration>,
 }
 
 impl Done {
@@ -93,11 +124,14 @@ impl Done {
             led_to: None,
             candidates: Vec::new(),
             looks_up: false,
+            requests: 0,
+            over_rate: None,
         }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
-        Self { applied: applied.into_iter().collect(), exchanges: json!([exchange]), ..Self::of(verdict) }
+        let (applied, exchanges) = (applied.into_iter().collect(), json!([exchange]));
+        Self { applied, exchanges, requests: 1, ..Self::of(verdict) }
     }
 }
 
@@ -106,34 +140,59 @@ impl From<Report> for Done {
         let mut verdict = Verdict::new(report.class, report.reason, report.detail);
         verdict.uncertain = report.uncertain;
         verdict.retry_after = report.retry_after;
+        verdict.scope = report.scope;
+        let requests = report.exchanges.len();
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
         let Report { applied, led_to, candidates, .. } = report;
-        Self { applied, exchanges, led_to, candidates, ..Self::of(verdict) }
+        Self { applied, exchanges, led_to, candidates, requests, ..Self::of(verdict) }
     }
 }
 
 impl Target {
-    /// One attempt.
-    pub(super) async fn deliver(&self, ledger: &Ledger, clock: &Clock, claimed: &Claimed, session: &Session) -> Done {
+    /// One attempt; the lane lets each request go in its time.
+    pub(super) async fn deliver(
+        &self,
+        ledger: &Ledger,
+        clock: &Clock,
+        claimed: &Claimed,
+        session: &Session,
+        lane: &Lane,
+    ) -> Done {
         let inputs = Inputs {
             session,
+            owner: Some(&claimed.destination),
             document: &claimed.document,
             version: claimed.version_number,
             digest: &claimed.digest,
             record: claimed.record.as_deref(),
             uncertain: claimed.uncertain,
+            note_only: claimed.note_only,
             applied: &claimed.applied,
             marked: &claimed.marked,
         };
         match &self.way {
+            Way::Storage { .. } if claimed.note_only => {
+                let said = "nobody vouches for the sender, and what such mail holds is not stored";
+                Done::of(Verdict::new(Class::Dead, Reason::Untrusted, said))
+            }
             Way::Rest { to, http, keys } => {
                 let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+                let record = inputs.record.unwrap_or_default();
                 let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
-                let done = drive(run, ledger, claimed, clock, &Rest { to, http, keys }).await;
-                Done { looks_up: to.looks_up(), ..done }
+                let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
+                let done = drive(run, ledger, claimed, clock, &carrier).await;
+                Done {
+                    looks_up: !claimed.note_only && to.looks_up(),
+                    over_rate: carrier.over_rate.into_inner(),
+                    ..done
+                }
             }
-            Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
-            Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
+            Way::Email { to, smtp, key, reads } => {
+                mail(to, smtp, key, reads.as_deref(), inputs, claimed.created_at, (lane, clock)).await
+            }
+            Way::Storage { path, storage } => store(&self.name, path, storage, inputs).await,
+            #[cfg(test)]
+            Way::Model { to, crm } => drive(Run::new(to, inputs), ledger, claimed, clock, &**crm).await,
         }
     }
 
@@ -162,20 +221,51 @@ impl Target {
                 }
             }
             Way::Email { smtp, .. } => smtp.probe().await.map(|()| "the mail server takes our mail".to_owned()),
-            Way::Storage { folder, .. } => folder.check().await.map(str::to_owned),
+            Way::Storage { storage, .. } => storage.check().await,
+            #[cfg(test)]
+            Way::Model { .. } => Ok(String::new()),
         }
     }
 }
 
-/// What reaches a CRM over HTTP.
+/// What reaches a CRM over HTTP, each request in its time.
 struct Rest<'a> {
     to: &'a Arc<Destination>,
     http: &'a HttpSender,
     keys: &'a Keys,
+    lane: &'a Lane,
+    clock: &'a Clock,
+    record: &'a str,
+    /// Set when a request would have had to wait too long for a rate.
+    over_rate: OnceLock<Duration>,
+}
+
+impl Rest<'_> {
+    /// Takes a run that changes nothing to its end: there is nothing to be written down on the way.
+    async fn ask(&self, mut run: Run<'_>) -> Report {
+        loop {
+            match run.next() {
+                Next::Finished(report) => return report,
+                Next::Send(prepared) => {
+                    let verdict = match self.carry(&prepared).await {
+                        Ok(response) => run.answer(&response, Timestamp::now()),
+                        Err(verdict) => run.failed(verdict),
+                    };
+                    if verdict.reason == Reason::Unauthorized {
+                        self.refused().await;
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Carrier for Rest<'_> {
     async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
+        if let Err(verdict) = self.lane.request(&prepared.step, self.record, self.clock).await {
+            let _ = self.over_rate.set(verdict.retry_after.unwrap_or_default());
+            return Err(verdict);
+        }
         self.keys.send(self.to, self.http, &prepared.request).await
     }
 
@@ -184,13 +274,44 @@ impl Carrier for Rest<'_> {
     }
 }
 
-async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: Inputs<'_>, date: Timestamp) -> Done {
-    let mail = match email::compose(to, &inputs, key, date) {
+async fn mail(
+    to: &Arc<Destination>,
+    smtp: &SmtpSender,
+    key: &InstanceKey,
+    reads: Option<&(HttpSender, Keys)>,
+    inputs: Inputs<'_>,
+    date: Timestamp,
+    (lane, clock): (&Lane, &Clock),
+) -> Done {
+    let record = inputs.record.unwrap_or_default();
+    let is_said = |mail: &email::OutgoingMail| {
+        mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP)
+    };
+    let unchanged = || Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    let mut asked = None;
+    if let Some((http, keys)) = reads {
+        // What is the same as the last one needs no request.
+        if email::compose(to, &inputs, None, key, date).is_ok_and(|mail| is_said(&mail)) {
+            return unchanged();
+        }
+        let carrier = Rest { to, http, keys, lane, clock, record, over_rate: OnceLock::new() };
+        let report = carrier.ask(Run::for_mail(to, inputs.clone())).await;
+        if report.class != Class::Ok {
+            return Done { over_rate: carrier.over_rate.into_inner(), ..report.into() };
+        }
+        asked = Some(report);
+    }
+    let captures = asked.as_ref().map(|report| &report.captures);
+    let mail = match email::compose(to, &inputs, captures, key, date) {
         Ok(mail) => mail,
         Err(verdict) => return Done::of(verdict),
     };
-    if mail.is_applied(inputs.applied) || inputs.marked.iter().any(|step| step == email::STEP) {
-        return Done::of(Verdict::new(Class::Ok, Reason::Unchanged, ""));
+    if is_said(&mail) {
+        return unchanged();
+    }
+    if let Err(verdict) = lane.request(email::STEP, record, clock).await {
+        let over_rate = verdict.retry_after;
+        return Done { over_rate, ..Done::of(verdict) };
     }
     let sent = smtp.send(&mail.from, &mail.to, &mail.bytes).await;
     let verdict = match sent {
@@ -206,7 +327,13 @@ async fn mail(to: &Destination, smtp: &SmtpSender, key: &InstanceKey, inputs: In
         verdict: verdict.reason.to_string(),
     };
     let applied = (verdict.class == Class::Ok).then(|| (email::STEP.to_owned(), mail.digest.clone()));
-    Done::one(verdict, serde_json::to_value(exchange).unwrap_or_default(), applied)
+    let mut exchanges = asked.map(|report| report.exchanges).unwrap_or_default();
+    exchanges.push(exchange);
+    Done {
+        exchanges: serde_json::to_value(exchanges).unwrap_or_default(),
+        applied: applied.into_iter().collect(),
+        ..Done::of(verdict)
+    }
 }
 
 /// Where a session's document goes, and its bytes.
@@ -220,14 +347,14 @@ fn file(name: &str, path: &Inline, inputs: &Inputs<'_>) -> Result<(PathBuf, Stri
     Ok((PathBuf::from(text), inputs.document.to_owned()))
 }
 
-async fn store(name: &str, path: &Inline, folder: &FolderSender, inputs: Inputs<'_>) -> Done {
+async fn store(name: &str, path: &Inline, storage: &StorageSender, inputs: Inputs<'_>) -> Done {
     let (relative, document) = match file(name, path, &inputs) {
         Ok(file) => file,
         Err(verdict) => return Done::of(verdict),
     };
     let shown = relative.display().to_string();
     let bytes = document.len();
-    let stored = folder.write(&relative, document.into()).await;
+    let stored = storage.write(&relative, document.into()).await;
     let verdict = match stored {
         Ok(Stored::Written) => Verdict::ok(),
         Ok(Stored::Same) => Verdict::new(Class::Ok, Reason::Unchanged, ""),
@@ -256,7 +383,7 @@ pub fn show(way: &Shown<'_>, name: &str, inputs: Inputs<'_>, date: Timestamp) ->
         Shown::Rest(to) => preview(to, inputs).map(Preview::Requests),
         Shown::Email(to) => {
             let key = InstanceKey::of_previews();
-            email::compose(to, &inputs, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
+            email::compose(to, &inputs, None, &key, date).map(|mail| Preview::Mail(Box::new(mail)))
         }
         Shown::Storage(folder, path) => {
             file(name, path, &inputs).map(|(path, text)| Preview::File(folder.join(path), text))
@@ -270,6 +397,6 @@ pub enum Shown<'a> {
     Rest(&'a Destination),
     /// A mail.
     Email(&'a Destination),
-    /// A file below a folder.
-    Storage(&'a Path, &'a Inline),
+    /// A file below a place.
+    Storage(PathBuf, &'a Inline),
 }

@@ -1,5 +1,6 @@
 //! Between reading and committing: who may cause an effect. Sessions of mail that nobody vouches for become
-//! a refusal, `untrusted`; the raw mail is kept, and read again after a change of the policy.
+//! a refusal, `untrusted` (the raw mail is kept, and read again after a change of the policy), or notes, where the
+//! source says so.
 //!
 //! An attached original that a trusted domain signed counts by itself: then its own sessions are taken, and
 //! nothing of what was put around it. No answer of DNS is never a verdict.
@@ -58,6 +59,9 @@ impl<'a> Gate<'a> {
                 if !matches!(self.rules.trust, TrustPolicy::Anyone) {
                     reading.notes.push(trust.to_string());
                 }
+            }
+            Verdict::Fail | Verdict::None if self.rules.trust.lets_add_notes() => {
+                reading.unverified = Some(trust.to_string());
             }
             Verdict::Fail | Verdict::None => reading.extraction = untrusted(&trust),
             Verdict::Unknown => {}

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::blob::ZeroBlob;
-use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::brake::{Alarm, Brake, Pace};
 use super::course;
 use super::delivery::{Change, Delivery, Entry, lane};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, Row, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, Moved, NewMessage, NewSession, Planner, Standing};
+use crate::failpoint::{self, Boundary};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
 use crate::session::version::{self, text_of};
@@ -44,12 +45,20 @@ impl Ledger {
         self.write(move |tx| {
             let intake = Intake { tx, planner: &*planner, brake: planner.brake(), now };
             let accepted = batch.iter().map(|message| intake.message(message)).collect::<Result<_, _>>()?;
-            if let Some((key, value)) = position {
-                intake.position(&source, &key, &value)?;
+            if let Some((key, value)) = &position {
+                intake.position(&source, key, value)?;
+            }
+            if !batch.is_empty() {
+                failpoint::cross(Boundary::Stored);
             }
             Ok(accepted)
         })
         .await
+        .inspect(|accepted: &Vec<Accepted>| {
+            if !accepted.is_empty() {
+                failpoint::cross(Boundary::Committed);
+            }
+        })
     }
 
     /// Puts a new result in the place of that of a message that was not `processed`: a quarantined or
@@ -121,6 +130,25 @@ struct Known {
     emptied: bool,
 }
 
+/// What kind of version is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// The first one of its session.
+    First,
+    /// One that takes the place of others.
+    Further,
+    /// A note only, beside those that count.
+    Note,
+}
+
+/// The word of a standing in the tables: there, a note only is a column of its version.
+fn stored(standing: Standing) -> &'static str {
+    match standing {
+        Standing::NoteOnly => Standing::Newer.as_str(),
+        standing => standing.as_str(),
+    }
+}
+
 /// One transaction's work.
 struct Intake<'a> {
     tx: &'a Transaction<'a>,
@@ -163,24 +191,26 @@ impl Intake<'_> {
             .sql
             .prepare_cached(
                 "INSERT INTO messages (source, input, raw_digest, message_id, is_document, received_at, recorded_at, \
-                 state, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+                 state, reason, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING \
+                 RETURNING id",
             )?
-            .execute(params![
-                message.source,
-                message.input,
-                message.raw_digest,
-                message.message_id,
-                message.is_document,
-                message.received_at.as_millisecond(),
-                self.now.as_millisecond(),
-                message.state.as_str(),
-                message.reason.map(Reason::as_str),
-                message.detail,
-            ])?;
-        if inserted == 0 {
-            return self.known(message);
-        }
-        let id = self.tx.sql.last_insert_rowid();
+            .query_row(
+                params![
+                    message.source,
+                    message.input,
+                    message.raw_digest,
+                    message.message_id,
+                    message.is_document,
+                    message.received_at.as_millisecond(),
+                    self.now.as_millisecond(),
+                    message.state.as_str(),
+                    message.reason.map(Reason::as_str),
+                    message.detail,
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let Some(id) = inserted else { return self.known(message) };
         self.raw(id, &message.raw)?;
         self.sessions(id, incoming)
     }
@@ -188,13 +218,12 @@ impl Intake<'_> {
     /// Writes the raw bytes. SQLite holds a bound value twice more until the row is written, so large ones are
     /// written into their place.
     fn raw(&self, message: i64, raw: &[u8]) -> Result<(), Fault> {
-        let sql = self.tx.sql;
-        if raw.len() <= WRITTEN_AT_ONCE {
-            sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?.execute(params![message, raw])?;
-            return Ok(());
-        }
-        sql.prepare_cached("INSERT INTO raws (message, bytes) VALUES (?1, ?2)")?
-            .execute(params![message, ZeroBlob(raw.len() as u64)])?;
+        const ROW: &str = "INSERT INTO raws (message, bytes) VALUES (?1, ?2)";
+        let sql = match self.tx.sql {
+            Sql::Lite(sql) if raw.len() > WRITTEN_AT_ONCE => sql,
+            sql => return Ok(sql.prepare_cached(ROW)?.execute(params![message, raw]).map(drop)?),
+        };
+        sql.prepare_cached(ROW)?.execute((message, ZeroBlob(raw.len() as u64)))?;
         let mut place = sql.blob_open("main", "raws", "bytes", message, false)?;
         for (piece, at) in raw.chunks(WRITTEN_AT_ONCE).zip((0..).step_by(WRITTEN_AT_ONCE)) {
             place.write_at(piece, at)?;
@@ -257,7 +286,10 @@ impl Intake<'_> {
         };
         let sender = incoming.message.sender.as_deref();
         for (place, (session, texts)) in incoming.message.sessions.iter().zip(&incoming.sessions).enumerate() {
-            let followed = self.session((message, sender), place, session, texts)?;
+            let followed = match incoming.message.note_only {
+                true => self.note((message, sender), place, session, texts)?,
+                false => self.session((message, sender), place, session, texts)?,
+            };
             accepted.sessions.push((session.key.clone(), followed.standing));
             accepted.deliveries += followed.due;
             accepted.alarms.extend(followed.alarms);
@@ -288,17 +320,17 @@ impl Intake<'_> {
         let judgement = judge(newest, Stamp { updated_us, digest: &new.digest });
         let (session, version, standing, made) = match (known, judgement) {
             (None, _) => {
-                let session = self.insert_session(new, updated_us)?;
+                let (session, number) = self.first(new, updated_us)?;
                 let legs = each_once(&new.legs);
                 let version = NewVersion {
-                    number: 1,
+                    number,
                     standing: Standing::First,
                     digest: &new.digest,
                     document: &texts.document,
                     legs: &legs,
                 };
                 let version = self.insert_version(session, message, new, updated_us, &version)?;
-                (session, version, Standing::First, self.deliver(session, version, &legs, &pace, false)?)
+                (session, version, Standing::First, self.deliver(session, version, &legs, &pace, Course::First)?)
             }
             (Some(known), Judgement::Same { forward }) => {
                 if forward {
@@ -306,7 +338,7 @@ impl Intake<'_> {
                 }
                 (known.id, known.version, Standing::Duplicate, Made::default())
             }
-            (Some(known), Judgement::Older) => match self.recorded(known.id, &new.digest)? {
+            (Some(known), Judgement::Older) => match self.recorded(known.id, &new.digest, false)? {
                 Some(version) => (known.id, version, Standing::Duplicate, Made::default()),
                 None => {
                     let version = NewVersion {
@@ -340,6 +372,58 @@ impl Intake<'_> {
                 (known.id, taken.0, Standing::Newer, taken.1)
             }
         };
+        self.found(message, place, (session, version), standing, texts)?;
+        Ok(Followed { standing, due: made.due, alarms: made.alarms, moved: made.moved })
+    }
+
+    /// A session of a sender that nobody vouches for: once for each content, beside the versions that count. What
+    /// waits of former such versions is superseded, and nothing else.
+    fn note(
+        &self,
+        (message, sender): (i64, Option<&str>),
+        place: usize,
+        new: &NewSession,
+        texts: &Texts,
+    ) -> Result<Followed, Fault> {
+        let session = match self.session_of(new)? {
+            Some(session) => session,
+            None => self.insert_session(new, 0, None)?,
+        };
+        if let Some(version) = self.recorded(session, &new.digest, true)? {
+            self.found(message, place, (session, version), Standing::Duplicate, texts)?;
+            return Ok(Followed { standing: Standing::Duplicate, due: 0, alarms: Vec::new(), moved: Vec::new() });
+        }
+        let updated_us = new.updated_at.map(Timestamp::as_microsecond);
+        let number = self.next_number(session)?;
+        let pace = Pace::first(self.brake, self.now.as_millisecond(), sender);
+        let pace = pace.further(self.tx.sql, session, number, &new.digest)?;
+        let legs = each_once(&new.legs);
+        let (digest, document) = (new.digest.as_str(), texts.document.as_str());
+        let version = NewVersion { number, standing: Standing::NoteOnly, digest, document, legs: &legs };
+        let version = self.insert_version(session, message, new, updated_us, &version)?;
+        self.tx
+            .sql
+            .prepare_cached(
+                "UPDATE sessions SET newest_note = ?2, changed_at = ?3, content_removed_at = NULL WHERE id = ?1",
+            )?
+            .execute(params![session, number, self.now.as_millisecond()])?;
+        for unsent in Delivery::unsent_of(self.tx.sql, session)?.into_iter().filter(|unsent| unsent.note_only) {
+            unsent.become_(self.tx.sql, Change::superseded(), self.now)?;
+        }
+        let made = self.deliver(session, version, &legs, &pace, Course::Note)?;
+        self.found(message, place, (session, version), Standing::NoteOnly, texts)?;
+        Ok(Followed { standing: Standing::NoteOnly, due: made.due, alarms: made.alarms, moved: Vec::new() })
+    }
+
+    /// What a message held, and the version that this amounts to.
+    fn found(
+        &self,
+        message: i64,
+        place: usize,
+        (session, version): (i64, i64),
+        standing: Standing,
+        texts: &Texts,
+    ) -> Result<(), Fault> {
         self.tx
             .sql
             .prepare_cached(
@@ -351,11 +435,11 @@ impl Intake<'_> {
                 place as i64,
                 session,
                 version,
-                standing.as_str(),
+                stored(standing),
                 texts.evidence,
                 texts.warnings
             ])?;
-        Ok(Followed { standing, due: made.due, alarms: made.alarms, moved: made.moved })
+        Ok(())
     }
 
     /// A version that becomes the newest: what of the session was not sent yet is superseded, at every
@@ -375,14 +459,14 @@ impl Intake<'_> {
         let version = NewVersion { number, standing, digest, document, legs: &legs };
         let version = self.insert_version(known.id, message, new, updated_us, &version)?;
         self.move_on(known.id, number, updated_us)?;
-        for unsent in Delivery::unsent_of(self.tx.sql, known.id)? {
+        for unsent in Delivery::unsent_of(self.tx.sql, known.id)?.into_iter().filter(|unsent| !unsent.note_only) {
             unsent.become_(self.tx.sql, Change::superseded(), self.now)?;
         }
-        Ok((version, self.deliver(known.id, version, &legs, &pace, true)?))
+        Ok((version, self.deliver(known.id, version, &legs, &pace, Course::Further)?))
     }
 
     fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
-        let read = |row: &rusqlite::Row<'_>| {
+        let read = |row: &Row<'_>| {
             Ok(Known {
                 id: row.get(0)?,
                 newest: row.get(1)?,
@@ -405,16 +489,42 @@ impl Intake<'_> {
             .optional()?)
     }
 
-    fn insert_session(&self, new: &NewSession, updated_us: Option<i64>) -> Result<i64, Fault> {
+    /// The session of a first version that counts, and its number: 1, unless notes came before.
+    fn first(&self, new: &NewSession, updated_us: Option<i64>) -> Result<(i64, i64), Fault> {
+        let Some(session) = self.session_of(new)? else { return Ok((self.insert_session(new, 1, updated_us)?, 1)) };
+        let number = self.next_number(session)?;
+        self.move_on(session, number, updated_us)?;
+        Ok((session, number))
+    }
+
+    fn session_of(&self, new: &NewSession) -> Result<Option<i64>, Fault> {
+        let key = &new.key;
+        Ok(self
+            .tx
+            .sql
+            .prepare_cached("SELECT id FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3")?
+            .query_row([key.instance.as_str(), key.channel.as_str(), key.id.as_str()], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// `newest` is 0 as long as there are notes only.
+    fn insert_session(&self, new: &NewSession, newest: i64, updated_us: Option<i64>) -> Result<i64, Fault> {
         let key = &new.key;
         Ok(self
             .tx
             .sql
             .prepare_cached(
                 "INSERT INTO sessions (instance, channel, session_id, newest, updated_us, created_at, changed_at) \
-                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?5)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
             )?
-            .insert(params![key.instance, key.channel.as_str(), key.id, updated_us, self.now.as_millisecond()])?)
+            .insert(params![
+                key.instance,
+                key.channel.as_str(),
+                key.id,
+                newest,
+                updated_us,
+                self.now.as_millisecond()
+            ])?)
     }
 
     fn insert_version(
@@ -430,7 +540,7 @@ impl Intake<'_> {
             .sql
             .prepare_cached(
                 "INSERT INTO versions (session, number, updated_us, digest, found_digest, standing, message, legs, \
-                 created_at, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 created_at, document, note_only) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .insert(params![
                 session,
@@ -438,11 +548,12 @@ impl Intake<'_> {
                 updated_us,
                 version.digest,
                 new.digest,
-                version.standing.as_str(),
+                stored(version.standing),
                 message,
                 version.legs.len() as i64,
                 self.now.as_millisecond(),
                 version.document,
+                version.standing == Standing::NoteOnly,
             ])?)
     }
 
@@ -461,19 +572,21 @@ impl Intake<'_> {
         Ok(self
             .tx
             .sql
-            .prepare_cached("SELECT max(number) + 1 FROM versions WHERE session = ?1")?
+            .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM versions WHERE session = ?1")?
             .query_row([session], |row| row.get(0))?)
     }
 
     /// The version that holds this content, whole or as what was merged into it.
-    fn recorded(&self, session: i64, digest: &str) -> Result<Option<i64>, Fault> {
+    /// With `any`, also a version that is a note only.
+    fn recorded(&self, session: i64, digest: &str, any: bool) -> Result<Option<i64>, Fault> {
         Ok(self
             .tx
             .sql
             .prepare_cached(
-                "SELECT id FROM versions WHERE session = ?1 AND (digest = ?2 OR found_digest = ?2) ORDER BY number LIMIT 1",
+                "SELECT id FROM versions WHERE session = ?1 AND (digest = ?2 OR found_digest = ?2) \
+                 AND (note_only = 0 OR ?3) ORDER BY number LIMIT 1",
             )?
-            .query_row(params![session, digest], |row| row.get(0))
+            .query_row(params![session, digest, any], |row| row.get(0))
             .optional()?)
     }
 
@@ -491,14 +604,23 @@ impl Intake<'_> {
     }
 
     /// Writes a delivery per leg; how many of them are to be sent, and what the brake says of them.
-    /// `further`: the session has former versions.
-    fn deliver(&self, session: i64, version: i64, legs: &[Leg], pace: &Pace<'_>, further: bool) -> Result<Made, Fault> {
+    fn deliver(
+        &self,
+        session: i64,
+        version: i64,
+        legs: &[Leg],
+        pace: &Pace<'_>,
+        course: Course,
+    ) -> Result<Made, Fault> {
         let now = self.now.as_millisecond();
         let mut made = Made::default();
         for leg in legs {
             let (mut led, mut moved_from) = (None, None);
-            if further && leg.refused.is_none() {
-                led = course::known(self.tx.sql, session, &leg.destination, leg.record.as_deref())?;
+            let note_only = course == Course::Note;
+            if course != Course::First && leg.refused.is_none() {
+                led = course::known(self.tx.sql, session, &leg.destination, leg.record.as_deref(), note_only)?;
+            }
+            if course == Course::Further && leg.refused.is_none() {
                 moved_from = course::former(self.tx.sql, session, &leg.destination)?;
             }
             let record = led.as_ref().or(leg.record.as_ref());
@@ -507,7 +629,7 @@ impl Intake<'_> {
             let may_go = leg.refused.is_none() && record.is_some();
             let parking = self.planner.parking(&leg.destination);
             let hold = if may_go { pace.hold(self.tx.sql, &leg.destination, &lane)? } else { None };
-            let look_at = (leg.refused.is_none() && record.is_none() && parking.look_up).then_some(now);
+            let look_at = (leg.refused.is_none() && record.is_none() && parking.look_up && !note_only).then_some(now);
             let (state, next_at, reason, detail) = match (&leg.refused, record) {
                 (None, Some(_)) if let Some(hold) = &hold => {
                     (DeliveryState::Parked, Some(hold.until), Some(Reason::Braked), Some(hold.detail.as_str()))

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault, MessageState};
 use crate::digest::sha256;
 use crate::session::version;
@@ -25,6 +25,8 @@ pub struct Audit {
     pub deliveries: BTreeMap<&'static str, u64>,
     /// Deliveries that the brake holds back; `parked` counts them too.
     pub braked: u64,
+    /// Versions of senders that nobody vouches for: they are notes only.
+    pub note_only: u64,
     /// Deliveries that wait for a person to choose their record; they are counted as `parked` or `dead` too.
     pub ambiguous: u64,
     /// Deliveries that came to another record than the one their session names, or that names none.
@@ -64,7 +66,7 @@ struct Rule(&'static str, &'static str);
 const RULES: &[Rule] = &[
     Rule(
         "a processed message has no session",
-        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS NOT 'erased' \
+        "SELECT 'message ' || id FROM messages m WHERE state = 'processed' AND raw_removed IS DISTINCT FROM 'erased' \
          AND NOT EXISTS (SELECT 1 FROM found f WHERE f.message = m.id)",
     ),
     Rule(
@@ -111,17 +113,24 @@ const RULES: &[Rule] = &[
     Rule(
         "a session does not have the version that counts",
         "SELECT 'session ' || s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM versions v \
-         WHERE v.session = s.id AND v.number = s.newest AND v.standing <> 'older')",
+         WHERE v.session = s.id AND v.number = s.newest AND v.standing <> 'older' AND v.note_only = 0) \
+         AND (s.newest <> 0 OR s.newest_note IS NULL \
+         OR EXISTS (SELECT 1 FROM versions v WHERE v.session = s.id AND v.note_only = 0))",
     ),
     Rule(
         "a later version that counts is not the newest",
         "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id \
-         WHERE v.standing <> 'older' AND v.number > s.newest",
+         WHERE v.standing <> 'older' AND v.note_only = 0 AND v.number > s.newest",
+    ),
+    Rule(
+        "the last version that is a note only is not known as that",
+        "SELECT 'session ' || s.id FROM sessions s WHERE s.newest_note IS DISTINCT FROM \
+         (SELECT max(number) FROM versions v WHERE v.session = s.id AND v.note_only = 1)",
     ),
     Rule(
         "a version is of a later moment than its session",
         "SELECT 'version ' || v.id FROM versions v JOIN sessions s ON s.id = v.session \
-         WHERE coalesce(v.updated_us, -9e18) > coalesce(s.updated_us, -9e18)",
+         WHERE v.note_only = 0 AND coalesce(v.updated_us, -9e18) > coalesce(s.updated_us, -9e18)",
     ),
     Rule(
         "the versions of a session are not numbered from 1 without a hole",
@@ -140,7 +149,8 @@ const RULES: &[Rule] = &[
     Rule(
         "a version that no longer counts is still to be sent",
         "SELECT 'delivery ' || d.id FROM deliveries d JOIN versions v ON v.id = d.version \
-         JOIN sessions s ON s.id = d.session WHERE d.state IN ('waiting', 'parked') AND v.number <> s.newest",
+         JOIN sessions s ON s.id = d.session WHERE d.state IN ('waiting', 'parked') \
+         AND v.number NOT IN (s.newest, coalesce(s.newest_note, 0))",
     ),
     Rule(
         "a delivery that waits has no time to be tried, or one that does not wait has one",
@@ -163,7 +173,7 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a lane that nobody sends has no head, or the wrong one",
-        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND d.head <> (\
+        "SELECT 'delivery ' || d.id FROM deliveries d WHERE d.state = 'waiting' AND (d.head = 1) <> (\
          NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'sending' AND b.destination = d.destination \
          AND b.lane = d.lane) \
          AND NOT EXISTS (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.destination = d.destination \
@@ -191,8 +201,9 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a session is in line more than once for one destination",
-        "SELECT 'session ' || session FROM deliveries WHERE state IN ('waiting', 'parked') \
-         GROUP BY session, destination, coalesce(record, '') HAVING count(*) > 1",
+        "SELECT 'session ' || d.session FROM deliveries d JOIN versions v ON v.id = d.version \
+         WHERE d.state IN ('waiting', 'parked') \
+         GROUP BY d.session, d.destination, coalesce(d.record, ''), v.note_only HAVING count(*) > 1",
     ),
     Rule(
         "a delivery stands at the head of a line in which it does not wait",
@@ -219,12 +230,14 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a first version is not the first, or the first one is no first version",
-        "SELECT 'version ' || id FROM versions WHERE (standing = 'first') <> (number = 1)",
+        "SELECT 'version ' || v.id FROM versions v WHERE (v.standing = 'first') <> (v.note_only = 0 \
+         AND NOT EXISTS (SELECT 1 FROM versions b WHERE b.session = v.session AND b.number < v.number AND b.note_only = 0))",
     ),
     Rule(
         "a session has no document, and nothing says that it was removed",
         "SELECT 'session ' || s.id FROM sessions s JOIN versions v ON v.session = s.id AND v.number = s.newest \
-         WHERE (octet_length(v.document) = 0) <> (s.content_removed_at IS NOT NULL)",
+         WHERE (octet_length(v.document) = 0) <> (s.content_removed_at IS NOT NULL) \
+         AND s.newest > coalesce(s.newest_note, 0)",
     ),
     Rule(
         "the content of a session was removed before all of it had ended",
@@ -256,6 +269,9 @@ impl fmt::Display for Audit {
         writeln!(f, "deliveries  {} ({})", self.deliveries.values().sum::<u64>(), counts(&self.deliveries))?;
         if self.braked > 0 {
             writeln!(f, "BRAKE       {} deliveries held back: `deliveries list --state parked`", self.braked)?;
+        }
+        if self.note_only > 0 {
+            writeln!(f, "unverified  {} versions of senders that nobody vouches for, as notes only", self.note_only)?;
         }
         if self.ambiguous > 0 {
             writeln!(
@@ -299,6 +315,7 @@ impl Ledger {
                 messages: MessageState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 braked: count(sql, "SELECT count(*) FROM deliveries WHERE state = 'parked' AND reason = 'braked'")?,
+                note_only: count(sql, "SELECT count(*) FROM versions WHERE note_only = 1")?,
                 ambiguous: count(
                     sql,
                     "SELECT count(*) FROM deliveries WHERE state IN ('parked', 'dead') AND reason = 'record_ambiguous'",
@@ -310,7 +327,7 @@ impl Ledger {
                 emptied: count(sql, "SELECT count(*) FROM sessions WHERE content_removed_at IS NOT NULL")?,
                 sessions: count(sql, "SELECT count(*) FROM sessions")?,
                 versions: count(sql, "SELECT count(*) FROM versions")?,
-                found: by(sql, "SELECT standing, count(*) FROM found GROUP BY 1")?.into_iter().collect(),
+                found: by(sql, "SELECT CASE WHEN v.note_only = 1 AND f.standing <> 'duplicate' THEN 'note_only' ELSE f.standing END, count(*) FROM found f JOIN versions v ON v.id = f.version GROUP BY 1")?.into_iter().collect(),
                 gaps,
             };
             let tables = [
@@ -358,7 +375,7 @@ impl Ledger {
                 "SELECT r.message, r.bytes, m.raw_digest FROM raws r JOIN messages m ON m.id = r.message \
                          WHERE r.message > ?1 ORDER BY r.message LIMIT ?2",
             ),
-            ("version", "SELECT id, CAST(document AS BLOB), digest FROM versions WHERE id > ?1 ORDER BY id LIMIT ?2"),
+            ("version", "SELECT id, document, digest FROM versions WHERE id > ?1 ORDER BY id LIMIT ?2"),
         ];
         for (gap, (what, query)) in gaps.iter_mut().zip(queries) {
             let mut after = Some(0);
@@ -375,7 +392,7 @@ impl Ledger {
         }
         let said: Vec<String> = self
             .read(|sql| {
-                let mut statement = sql.prepare("PRAGMA integrity_check(20)")?;
+                let mut statement = sql.prepare_cached("PRAGMA integrity_check(20)")?;
                 let rows = statement.query_map([], |row| row.get(0))?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
@@ -389,13 +406,10 @@ impl Ledger {
 }
 
 /// Rows whose bytes do not have their digest, and where to go on.
-fn compare(sql: &Connection, what: &str, query: &str, from: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
+fn compare(sql: &Sql, what: &str, query: &str, from: i64) -> Result<(Vec<String>, Option<i64>), Fault> {
     let mut statement = sql.prepare_cached(query)?;
-    let mut rows = statement.query(rusqlite::params![from, COMPARED as i64])?;
-    let (mut wrong, mut count, mut last) = (Vec::new(), 0, from);
-    while let Some(row) = rows.next()? {
-        (count, last) = (count + 1, row.get(0)?);
-        let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
+    let rows = statement.query_map(params![from, COMPARED as i64], |row| {
+        let bytes = row.get_ref(1)?.as_bytes();
         let digest: String = row.get(2)?;
         let is_same = match what {
             "message" => sha256(bytes) == digest,
@@ -403,34 +417,31 @@ fn compare(sql: &Connection, what: &str, query: &str, from: i64) -> Result<(Vec<
             _ if bytes.is_empty() => true,
             _ => serde_json::from_slice(bytes).is_ok_and(|document| version::digest(&document) == digest),
         };
-        if !is_same {
-            wrong.push(format!("{what} {last}"));
-        }
-    }
-    Ok((wrong, (count == COMPARED).then_some(last)))
+        Ok((row.get::<_, i64>(0)?, is_same))
+    })?;
+    let rows: Vec<(i64, bool)> = rows.collect::<Result<_, _>>()?;
+    let wrong = rows.iter().filter(|(_, is_same)| !is_same).map(|(id, _)| format!("{what} {id}")).collect();
+    Ok((wrong, rows.last().map(|(id, _)| *id).filter(|_| rows.len() == COMPARED)))
 }
 
 impl Rule {
-    fn broken(&self, sql: &Connection) -> Result<Option<Gap>, Fault> {
-        let mut statement = sql.prepare(self.1)?;
-        let mut rows = statement.query([])?;
-        let mut gap = Gap { rule: self.0.to_owned(), count: 0, rows: Vec::new() };
-        while let Some(row) = rows.next()? {
-            gap.count += 1;
-            if gap.rows.len() < NAMED {
-                gap.rows.push(row.get(0)?);
-            }
+    fn broken(&self, sql: &Sql) -> Result<Option<Gap>, Fault> {
+        let count = count(sql, &format!("SELECT count(*) FROM ({}) AS broken", self.1))?;
+        if count == 0 {
+            return Ok(None);
         }
-        Ok((gap.count > 0).then_some(gap))
+        let mut first = sql.prepare_cached(&format!("{} LIMIT {NAMED}", self.1))?;
+        let rows = first.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(Some(Gap { rule: self.0.to_owned(), count, rows }))
     }
 }
 
-fn count(sql: &Connection, query: &str) -> Result<u64, Fault> {
+fn count(sql: &Sql, query: &str) -> Result<u64, Fault> {
     Ok(sql.query_row(query, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-fn by(sql: &Connection, query: &str) -> Result<Vec<(String, u64)>, Fault> {
-    let mut statement = sql.prepare(query)?;
+fn by(sql: &Sql, query: &str) -> Result<Vec<(String, u64)>, Fault> {
+    let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::delivery::moment;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault};
 
 /// What is not finished.
@@ -94,13 +94,13 @@ const PARKED: &str =
     "SELECT destination, count(*), min(id) FROM deliveries WHERE state = 'parked' GROUP BY destination";
 const DEAD: &str = "SELECT destination, count(*), min(id) FROM deliveries WHERE state = 'dead' GROUP BY destination";
 
-fn counted(sql: &Connection, query: &str) -> Result<Vec<(String, u64, i64)>, Fault> {
+fn counted(sql: &Sql, query: &str) -> Result<Vec<(String, u64, i64)>, Fault> {
     let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn made_at(sql: &Connection, delivery: i64) -> Result<Timestamp, Fault> {
+fn made_at(sql: &Sql, delivery: i64) -> Result<Timestamp, Fault> {
     let at = sql
         .prepare_cached("SELECT created_at FROM deliveries WHERE id = ?1")?
         .query_row([delivery], |row| row.get(0))?;
@@ -109,6 +109,8 @@ fn made_at(sql: &Connection, delivery: i64) -> Result<Timestamp, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::ledger::schema;
 

@@ -6,9 +6,8 @@
 //! the sender is known, and a claim stays as cheap as it was. What is held back is `parked` with the reason
 //! `braked`, so it never holds up the others of its record, and goes on by itself when the window has passed.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use super::Fault;
+use super::sql::{OptionalExtension, Sql, params};
 
 /// How much is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +60,8 @@ const OF_RECORD: &str = "SELECT at FROM repeats WHERE destination = ?1 AND lane 
 const OF_SENDER: &str =
     "SELECT at FROM repeats WHERE sender = ?1 AND held = 0 AND at > ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3";
 const ALARMED: &str = "SELECT 1 FROM repeats WHERE destination = ?1 AND lane = ?2 AND held = 1 AND at > ?3";
-const HAD_BEFORE: &str = "SELECT EXISTS (SELECT 1 FROM versions WHERE session = ?1 AND number = 1 AND digest = ?2) \
-     OR EXISTS (SELECT 1 FROM versions INDEXED BY versions_content WHERE session = ?1 AND digest = ?2 AND number > 1)";
+const HAD_BEFORE: &str = "SELECT EXISTS (SELECT 1 FROM versions WHERE session = ?1 AND number = 1 AND digest = ?2 AND note_only = 0) \
+     OR EXISTS (SELECT 1 FROM versions INDEXED BY versions_content WHERE session = ?1 AND digest = ?2 AND number > 1 AND note_only = 0)";
 
 impl<'a> Pace<'a> {
     /// Of a first version: it repeats nothing.
@@ -71,7 +70,7 @@ impl<'a> Pace<'a> {
     }
 
     /// Of a further version, before it is written: `number` will be its.
-    pub(super) fn further(self, sql: &Connection, session: i64, number: i64, digest: &str) -> Result<Self, Fault> {
+    pub(super) fn further(self, sql: &Sql, session: i64, number: i64, digest: &str) -> Result<Self, Fault> {
         let repeats = sql.prepare_cached(HAD_BEFORE)?.query_row(params![session, digest], |row| row.get(0))?;
         let made: Option<i64> = sql
             .prepare_cached("SELECT created_at FROM versions WHERE session = ?1 AND number = ?2")?
@@ -82,7 +81,7 @@ impl<'a> Pace<'a> {
     }
 
     /// Whether a delivery of it to this lane has to wait.
-    pub(super) fn hold(&self, sql: &Connection, destination: &str, lane: &str) -> Result<Option<Hold>, Fault> {
+    pub(super) fn hold(&self, sql: &Sql, destination: &str, lane: &str) -> Result<Option<Hold>, Fault> {
         let (brake, since) = (&self.brake, self.now - self.brake.window_ms);
         let minutes = brake.window_ms / 60_000;
         let mut holds = Vec::new();
@@ -115,7 +114,7 @@ impl<'a> Pace<'a> {
     /// Counts a delivery that was made. True if it is the first that is held in this lane and window.
     pub(super) fn count(
         &self,
-        sql: &Connection,
+        sql: &Sql,
         delivery: i64,
         destination: &str,
         lane: &str,
@@ -136,6 +135,8 @@ impl<'a> Pace<'a> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::ledger::schema;
 

@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::course;
 use super::delivery::{Change, Delivery, moment};
+use super::fallback::{NEXT_VIA, VIA, route};
+use super::handle::Ledger;
 use super::replay::applied_to;
-use super::sqlite::Ledger;
+use super::sql::{self, OptionalExtension as _, Row, Sql, params};
 use super::{Claimed, DeliveryState, Fault, grace, progress};
 use crate::connector::Progress;
 use crate::ids::{DeliveryId, VersionId};
@@ -19,15 +21,15 @@ use crate::session::{Channel, SessionKey};
 
 /// Due heads of one destination: never tried.
 const FRESH: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND via IS NULL AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
 /// Due heads of one destination: tried before.
 const AGAIN: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND via IS NULL AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
 /// When the next one of a destination is due.
 const NEXT_FRESH: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
-                          AND destination = ?1";
+                          AND destination = ?1 AND via IS NULL";
 const NEXT_AGAIN: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
-                          AND destination = ?1";
+                          AND destination = ?1 AND via IS NULL";
 /// When the record of a parked one is next looked for.
 const NEXT_LOOK: &str = "SELECT min(look_at) FROM deliveries WHERE state = 'parked' AND destination = ?1";
 /// When the first parked one reaches its deadline.
@@ -85,7 +87,10 @@ impl Ledger {
                 if room > 0 && !is_paused(tx.sql, destination, at)? {
                     let fresh = due(tx.sql, FRESH, destination, at, room)?;
                     let again = due(tx.sql, AGAIN, destination, at, room)?;
-                    lines.push(in_turns(vec![fresh, again], turn, room));
+                    let of_others = due(tx.sql, VIA, destination, at, room)?;
+                    // One that is empty has no turn to give to its neighbour.
+                    let kinds = [fresh, again, of_others].into_iter().filter(|kind| !kind.is_empty());
+                    lines.push(in_turns(kinds.collect(), turn, room));
                 }
             }
             // Half the rate, so that a destination doesn't always meet the same side of its own turns.
@@ -128,7 +133,7 @@ impl Ledger {
                     Some(Some(until)) if until > now.as_millisecond() => until,
                     _ => i64::MIN,
                 };
-                for query in [NEXT_FRESH, NEXT_AGAIN, NEXT_LOOK] {
+                for query in [NEXT_FRESH, NEXT_AGAIN, NEXT_LOOK, NEXT_VIA] {
                     let due: Option<i64> = sql.prepare_cached(query)?.query_row([destination], |row| row.get(0))?;
                     next = next.into_iter().chain(due.map(|due| due.max(until))).min();
                 }
@@ -156,26 +161,26 @@ fn in_turns(lines: Vec<Vec<i64>>, turn: usize, limit: usize) -> Vec<i64> {
     merged
 }
 
-fn due(sql: &Connection, query: &str, destination: &str, now: i64, room: usize) -> Result<Vec<i64>, Fault> {
+fn due(sql: &Sql, query: &str, destination: &str, now: i64, room: usize) -> Result<Vec<i64>, Fault> {
     let mut statement = sql.prepare_cached(query)?;
     let rows = statement.query_map(params![destination, now, room as i64], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// `None`: not paused. `Some(None)`: until a person resumes it.
-fn pause_of(sql: &Connection, destination: &str) -> Result<Option<Option<i64>>, Fault> {
-    let mut statement =
-        sql.prepare_cached("SELECT paused_until FROM destinations WHERE name = ?1 AND paused_at IS NOT NULL")?;
-    let mut rows = statement.query([destination])?;
-    Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+fn pause_of(sql: &Sql, destination: &str) -> Result<Option<Option<i64>>, Fault> {
+    Ok(sql
+        .prepare_cached("SELECT paused_until FROM destinations WHERE name = ?1 AND paused_at IS NOT NULL")?
+        .query_row([destination], |row| row.get(0))
+        .optional()?)
 }
 
-fn is_paused(sql: &Connection, destination: &str, now: i64) -> Result<bool, Fault> {
+fn is_paused(sql: &Sql, destination: &str, now: i64) -> Result<bool, Fault> {
     Ok(pause_of(sql, destination)?.is_some_and(|until| until.is_none_or(|until| until > now)))
 }
 
 /// Puts parked deliveries in line whose record is to be looked for again.
-fn look_again(sql: &Connection, destination: &str, most: usize, now: Timestamp) -> Result<(), Fault> {
+fn look_again(sql: &Sql, destination: &str, most: usize, now: Timestamp) -> Result<(), Fault> {
     let at = now.as_millisecond();
     if is_paused(sql, destination, at)? {
         return Ok(());
@@ -190,7 +195,7 @@ fn look_again(sql: &Connection, destination: &str, most: usize, now: Timestamp) 
 
 /// True if the session is being sent to another record of the destination: then the delivery waits a little, for
 /// a session that moves is never written to both at once.
-fn is_elsewhere(sql: &Connection, id: i64, now: i64) -> Result<bool, Fault> {
+fn is_elsewhere(sql: &Sql, id: i64, now: i64) -> Result<bool, Fault> {
     let is_sending = sql
         .prepare_cached(
             "SELECT 1 FROM deliveries d JOIN deliveries o ON o.session = d.session AND o.destination = d.destination \
@@ -203,7 +208,7 @@ fn is_elsewhere(sql: &Connection, id: i64, now: i64) -> Result<bool, Fault> {
     Ok(is_sending)
 }
 
-fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
+fn take(sql: &Sql, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
     sql.prepare_cached(
         "UPDATE deliveries SET state = 'sending', head = 0, next_at = NULL, lease = lease + 1, leased_at = ?2, \
          leased_until = ?3, changed_at = ?2 WHERE id = ?1 AND state = 'waiting'",
@@ -212,7 +217,7 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     let (mut claimed, session) = sql
         .prepare_cached(
             "SELECT d.session, d.version, d.destination, d.record, d.lease, d.attempts, d.uncertain, d.created_at, \
-             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document \
+             d.since, v.number, v.digest, s.instance, s.channel, s.session_id, v.document, d.via, v.note_only \
              FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session \
              WHERE d.id = ?1",
         )?
@@ -223,11 +228,13 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
                 version_number: row.get(9)?,
                 key: session_key(row, 11)?,
                 destination: row.get(2)?,
+                via: row.get(15)?,
                 record: row.get(3)?,
                 document: row.get(14)?,
                 digest: row.get(10)?,
                 attempts: row.get(5)?,
                 uncertain: row.get(6)?,
+                note_only: row.get(16)?,
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
@@ -241,34 +248,35 @@ fn take(sql: &Connection, id: i64, now: i64, until: i64) -> Result<Claimed, Faul
     if claimed.lease > 1 {
         claimed.progress = progress::read(sql, id)?;
     }
-    for applied in applied_to(sql, session, &claimed.destination)? {
+    for applied in applied_to(sql, session, &route(&claimed.destination, claimed.via.as_deref()))? {
+        let Some(step) = course::step_named(&applied.step, claimed.note_only) else { continue };
         if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
-            claimed.marked.push(applied.step.clone());
+            claimed.marked.push(step.to_owned());
         }
         if applied.in_doubt.is_some_and(|by| by != claimed.delivery) {
-            claimed.progress.doubtful.push(applied.step.clone());
+            claimed.progress.doubtful.push(step.to_owned());
         }
-        claimed.applied.push((applied.step, applied.digest));
+        claimed.applied.push((step.to_owned(), applied.digest));
     }
     Ok(claimed)
 }
 
 /// Three columns as a session's key.
-pub(super) fn session_key(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<SessionKey> {
+pub(super) fn session_key(row: &Row<'_>, first: usize) -> sql::Result<SessionKey> {
     let word = row.get_ref(first + 1)?.as_str()?;
-    let channel = Channel::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))?;
+    let channel = Channel::from_word(word).ok_or_else(|| sql::Error::word(word))?;
     Ok(SessionKey { instance: row.get(first)?, channel, id: row.get(first + 2)? })
 }
 
 /// Ends leases that ran out: nobody knows whether their effect took place.
-fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Fault> {
+fn take_back(sql: &Sql, until: i64, now: Timestamp) -> Result<usize, Fault> {
     let lost = Delivery::leased_until(sql, until)?;
     for delivery in &lost {
         let detail = "the process stopped while it was under way: whether it took effect is not known";
         let started_at = delivery.leased_at.unwrap_or_else(|| now.as_millisecond());
         sql.prepare_cached(
-            "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges, via) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             delivery.id,
@@ -279,6 +287,7 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
             Reason::Interrupted.as_str(),
             detail,
             Value::Array(Vec::new()).to_string(),
+            delivery.via,
         ])?;
         // Nothing of the same record overtakes it, lest the older one lands on the newer; nor of the same session,
         // where that has moved to another record.
@@ -295,7 +304,7 @@ fn take_back(sql: &Connection, until: i64, now: Timestamp) -> Result<usize, Faul
     Ok(lost.len())
 }
 
-fn expire_parked(sql: &Connection, now: Timestamp) -> Result<(), Fault> {
+fn expire_parked(sql: &Sql, now: Timestamp) -> Result<(), Fault> {
     for delivery in Delivery::parked_until(sql, now.as_millisecond())? {
         if delivery.braked() {
             let detail = "it was held back by the brake";
@@ -320,6 +329,8 @@ fn expire_parked(sql: &Connection, now: Timestamp) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
     use crate::ledger::schema;
 
@@ -341,6 +352,8 @@ mod tests {
             (AGAIN, "deliveries_again"),
             (NEXT_FRESH, "deliveries_fresh"),
             (NEXT_AGAIN, "deliveries_again"),
+            (VIA, "deliveries_via"),
+            (NEXT_VIA, "deliveries_via"),
             (NEXT_DEADLINE, "deliveries_parked"),
             (
                 "SELECT id FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 ORDER BY id LIMIT 1",

@@ -5,14 +5,31 @@
 //! none as well). Never for another session: that asks anew.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::Fault;
 use super::delivery::{Delivery, lane, moment};
+use super::sql::{OptionalExtension, Sql, params};
 
 /// How often a delivery may be led on. A chain that is longer leads nowhere.
 const MOST_MOVES: i64 = 8;
+
+/// Before the names of applied steps of a note-only delivery: what it said is never taken for what a version that
+/// counts has said.
+const NOTE: &str = "note:";
+
+/// The name under which a step is kept as applied.
+pub(super) fn step_of(step: &str, note_only: bool) -> String {
+    if note_only { format!("{NOTE}{step}") } else { step.to_owned() }
+}
+
+/// The step behind such a name, if it is of this kind of delivery.
+pub(super) fn step_named(name: &str, note_only: bool) -> Option<&str> {
+    match name.strip_prefix(NOTE) {
+        Some(step) => note_only.then_some(step),
+        None => (!note_only).then_some(name),
+    }
+}
 
 /// One time that a delivery was led to another record.
 #[derive(Debug, Clone, Serialize)]
@@ -29,10 +46,11 @@ pub struct MoveRow {
 
 /// The record for a further version of a session that names `named`, if a former version was led on from there.
 pub(super) fn known(
-    sql: &Connection,
+    sql: &Sql,
     session: i64,
     destination: &str,
     named: Option<&str>,
+    note_only: bool,
 ) -> Result<Option<String>, Fault> {
     let mut at = named.map(str::to_owned);
     let mut found = None;
@@ -40,10 +58,11 @@ pub(super) fn known(
         let next: Option<String> = sql
             .prepare_cached(
                 "SELECT m.to_record FROM deliveries d JOIN moves m ON m.delivery = d.id \
-                 WHERE d.session = ?1 AND d.destination = ?2 AND m.from_record IS NOT DISTINCT FROM ?3 \
+                 JOIN versions v ON v.id = d.version WHERE d.session = ?1 AND d.destination = ?2 \
+                 AND m.from_record IS NOT DISTINCT FROM ?3 AND v.note_only = ?4 \
                  ORDER BY d.id DESC, m.place DESC LIMIT 1",
             )?
-            .query_row(params![session, destination, at], |row| row.get(0))
+            .query_row(params![session, destination, at, note_only], |row| row.get(0))
             .optional()?;
         let Some(next) = next.filter(|next| Some(next) != at.as_ref()) else { break };
         at = Some(next.clone());
@@ -53,11 +72,12 @@ pub(super) fn known(
 }
 
 /// The record that the session last went to at this destination, sent or being sent.
-pub(super) fn former(sql: &Connection, session: i64, destination: &str) -> Result<Option<String>, Fault> {
+pub(super) fn former(sql: &Sql, session: i64, destination: &str) -> Result<Option<String>, Fault> {
     Ok(sql
         .prepare_cached(
-            "SELECT record FROM deliveries WHERE session = ?1 AND destination = ?2 AND record IS NOT NULL \
-             AND (state IN ('delivered', 'unchanged', 'sending') OR uncertain = 1) ORDER BY id DESC LIMIT 1",
+            "SELECT d.record FROM deliveries d JOIN versions v ON v.id = d.version \
+             WHERE d.session = ?1 AND d.destination = ?2 AND d.record IS NOT NULL AND v.note_only = 0 \
+             AND (d.state IN ('delivered', 'unchanged', 'sending') OR d.uncertain = 1) ORDER BY d.id DESC LIMIT 1",
         )?
         .query_row(params![session, destination], |row| row.get(0))
         .optional()?)
@@ -65,7 +85,7 @@ pub(super) fn former(sql: &Connection, session: i64, destination: &str) -> Resul
 
 /// Writes down that a delivery was led on. False, and nothing written, if it was led too often or in a circle.
 pub(super) fn lead(
-    sql: &Connection,
+    sql: &Sql,
     delivery: i64,
     from: Option<&str>,
     to: &str,
@@ -89,7 +109,7 @@ pub(super) fn lead(
 }
 
 /// The moves of a delivery, in order.
-pub(super) fn moves(sql: &Connection, delivery: i64) -> Result<Vec<MoveRow>, Fault> {
+pub(super) fn moves(sql: &Sql, delivery: i64) -> Result<Vec<MoveRow>, Fault> {
     let mut statement =
         sql.prepare_cached("SELECT at, from_record, to_record, how FROM moves WHERE delivery = ?1 ORDER BY place")?;
     let rows = statement.query_map([delivery], |row| {

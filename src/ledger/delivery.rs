@@ -5,9 +5,12 @@
 //! delivery with the lowest id, as long as none of the lane is being sent. Only heads can be claimed, so a
 //! claim never walks over the ones behind them.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::borrow::Cow;
 
+use jiff::Timestamp;
+
+use super::fallback::route;
+use super::sql::{self, OptionalExtension, Row, Sql, params};
 use super::{DeliveryState, Fault, course, grace, progress};
 use crate::outcome::Reason;
 
@@ -29,10 +32,14 @@ pub(super) struct Delivery {
     pub(super) leased_at: Option<i64>,
     /// The word of its reason.
     pub(super) reason: Option<String>,
+    /// Whether nobody vouches for the sender of its version.
+    pub(super) note_only: bool,
     /// The lane that it leaves with its next change of state, for that of another record.
     pub(super) left: Option<String>,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
+    /// By whose way it goes, if not by the destination's own.
+    pub(super) via: Option<String>,
     /// Whether its documents are gone.
     pub(super) emptied: bool,
 }
@@ -72,7 +79,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason, s.content_removed_at IS NOT NULL FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number IN (s.newest, coalesce(s.newest_note, 0)), d.reason, s.content_removed_at IS NOT NULL, d.via, v.note_only FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -80,13 +87,18 @@ macro_rules! select {
 }
 
 impl Delivery {
+    /// Under which name its applied steps are kept.
+    pub(super) fn route(&self) -> Cow<'_, str> {
+        route(&self.destination, self.via.as_deref())
+    }
+
     /// The delivery with this id.
-    pub(super) fn find(sql: &Connection, id: i64) -> Result<Option<Self>, Fault> {
+    pub(super) fn find(sql: &Sql, id: i64) -> Result<Option<Self>, Fault> {
         Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
     }
 
     /// What of a session waits or is parked.
-    pub(super) fn unsent_of(sql: &Connection, session: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn unsent_of(sql: &Sql, session: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id"))?;
         let rows = statement.query_map([session], Self::read)?.collect::<Result<_, _>>();
@@ -94,7 +106,7 @@ impl Delivery {
     }
 
     /// What is leased until this moment or a former one.
-    pub(super) fn leased_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn leased_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement =
             sql.prepare_cached(select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
@@ -102,13 +114,13 @@ impl Delivery {
     }
 
     /// Parked ones whose deadline has come.
-    pub(super) fn parked_until(sql: &Connection, moment: i64) -> Result<Vec<Self>, Fault> {
+    pub(super) fn parked_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let mut statement = sql.prepare_cached(select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at"))?;
         let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
         Ok(rows?)
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> sql::Result<Self> {
         Ok(Self {
             id: row.get(0)?,
             session: row.get(1)?,
@@ -121,17 +133,14 @@ impl Delivery {
             newest: row.get(8)?,
             reason: row.get(9)?,
             emptied: row.get(10)?,
+            via: row.get(11)?,
+            note_only: row.get(12)?,
             left: None,
         })
     }
 
     /// Parked ones of a destination whose record is to be looked for again.
-    pub(super) fn to_be_looked_for(
-        sql: &Connection,
-        destination: &str,
-        moment: i64,
-        most: usize,
-    ) -> Result<Vec<Self>, Fault> {
+    pub(super) fn to_be_looked_for(sql: &Sql, destination: &str, moment: i64, most: usize) -> Result<Vec<Self>, Fault> {
         let mut statement = sql.prepare_cached(select!(
             "d.state = 'parked' AND d.destination = ?1 AND d.look_at <= ?2 ORDER BY d.look_at, d.id LIMIT ?3"
         ))?;
@@ -146,7 +155,7 @@ impl Delivery {
 
     /// Puts it in line by hand, due now, with the record that it goes to if that was said; the retry horizon
     /// begins anew.
-    pub(super) fn put_in_line(&mut self, sql: &Connection, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn put_in_line(&mut self, sql: &Sql, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
         let at = now.as_millisecond();
         if let Some(record) = record.filter(|record| self.record.as_deref() != Some(record)) {
             // A person may lead it anywhere, and as often as it takes.
@@ -160,7 +169,7 @@ impl Delivery {
     }
 
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
-    pub(super) fn become_(&self, sql: &Connection, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn become_(&self, sql: &Sql, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
         let mut next_at = change.next_at;
         if change.to == DeliveryState::Waiting {
@@ -201,7 +210,12 @@ impl Delivery {
             change.candidates,
         ])?;
         advance(sql, &self.destination, &self.lane)?;
-        self.left.iter().try_for_each(|left| advance(sql, &self.destination, left))
+        if let Some(left) = &self.left {
+            // What was done and read at the former record says nothing of this one.
+            super::progress::forget(sql, self.id)?;
+            advance(sql, &self.destination, left)?;
+        }
+        Ok(())
     }
 }
 
@@ -224,7 +238,7 @@ pub(super) struct Entry<'a> {
 
 impl Entry<'_> {
     /// Writes the row, at its place in line; gives its number.
-    pub(super) fn insert(&self, sql: &Connection, now: Timestamp) -> Result<i64, Fault> {
+    pub(super) fn insert(&self, sql: &Sql, now: Timestamp) -> Result<i64, Fault> {
         let lane = lane(self.record, self.session);
         let waits = self.state == DeliveryState::Waiting;
         let head = waits && is_free(sql, self.destination, &lane)?;
@@ -257,7 +271,7 @@ impl Entry<'_> {
 }
 
 /// Makes the first waiting one of a lane its head, if none of the lane is being sent.
-pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result<(), Fault> {
+pub(super) fn advance(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fault> {
     if is_sending(sql, destination, lane)? {
         return Ok(());
     }
@@ -270,23 +284,23 @@ pub(super) fn advance(sql: &Connection, destination: &str, lane: &str) -> Result
 }
 
 /// Whether a new delivery would be the head of this lane.
-fn is_free(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_free(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     let waits = sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 LIMIT 1")?
         .exists([destination, lane])?;
     Ok(!waits && !is_sending(sql, destination, lane)?)
 }
 
-fn is_sending(sql: &Connection, destination: &str, lane: &str) -> Result<bool, Fault> {
+fn is_sending(sql: &Sql, destination: &str, lane: &str) -> Result<bool, Fault> {
     Ok(sql
         .prepare_cached("SELECT 1 FROM deliveries WHERE state = 'sending' AND destination = ?1 AND lane = ?2")?
         .exists([destination, lane])?)
 }
 
 /// The delivery state in a column; the table's CHECK lets no other word in.
-pub(super) fn state_of(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
+pub(super) fn state_of(row: &Row<'_>, column: usize) -> sql::Result<DeliveryState> {
     let word = row.get_ref(column)?.as_str()?;
-    DeliveryState::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))
+    DeliveryState::from_word(word).ok_or_else(|| sql::Error::word(word))
 }
 
 /// A moment from its milliseconds; what is no moment (nobody writes such) is 1970.

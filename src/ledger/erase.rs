@@ -12,12 +12,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 use super::delivery::advance;
+use super::handle::Ledger;
 use super::retention::remove_raw;
-use super::sqlite::Ledger;
+use super::sql::{OptionalExtension, Sql, params};
 use super::{Fault, grace, progress};
 use crate::ids::{DeliveryId, MessageId};
 use crate::session::SessionKey;
@@ -59,17 +60,18 @@ impl Ledger {
         let (path, key) = (self.path().to_owned(), key.clone());
         let work = move || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let mut sql = Connection::open_with_flags(path, flags)?;
+            let sql = Connection::open_with_flags(path, flags)?;
             sql.busy_timeout(Duration::from_secs(30))?;
             sql.pragma_update(None, "synchronous", "full")?;
             sql.pragma_update(None, "foreign_keys", false)?;
             sql.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
-            let transaction = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let Some(mut erased) = (Eraser { sql: &transaction, now }).session(&key, dry_run)? else { return Ok(None) };
+            let sql = Sql::Lite(sql);
+            sql.begin()?;
+            let Some(mut erased) = (Eraser { sql: &sql, now }).session(&key, dry_run)? else { return Ok(None) };
             if dry_run {
                 return Ok(Some(erased));
             }
-            transaction.commit()?;
+            sql.commit()?;
             let pages = |pragma: &str| sql.query_row(pragma, [], |row| row.get::<_, i64>(0));
             let size = pages("PRAGMA page_count")?.saturating_mul(pages("PRAGMA page_size")?);
             // The session is erased; if this can't be done now, the receipt says so.
@@ -110,7 +112,7 @@ const CONTENTS: &[(&str, &str)] = &[
 ];
 
 struct Eraser<'a> {
-    sql: &'a Connection,
+    sql: &'a Sql,
     now: Timestamp,
 }
 
@@ -118,7 +120,7 @@ impl Eraser<'_> {
     fn session(&self, key: &SessionKey, dry_run: bool) -> Result<Option<Erased>, Fault> {
         let id: Option<i64> = self
             .sql
-            .prepare("SELECT id FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3")?
+            .prepare_cached("SELECT id FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3")?
             .query_row(params![key.instance, key.channel.as_str(), key.id], |row| row.get(0))
             .optional()?;
         let Some(id) = id else { return Ok(None) };
@@ -164,7 +166,8 @@ impl Eraser<'_> {
     }
 
     fn remove(&self, session: i64, deliveries: &[i64]) -> Result<(), Fault> {
-        let mut lanes = self.sql.prepare("SELECT DISTINCT destination, lane FROM deliveries WHERE session = ?1")?;
+        let mut lanes =
+            self.sql.prepare_cached("SELECT DISTINCT destination, lane FROM deliveries WHERE session = ?1")?;
         let lanes: Vec<(String, String)> =
             lanes.query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
         for (table, content) in CONTENTS {
@@ -192,7 +195,7 @@ impl Eraser<'_> {
         self.sql
             .prepare_cached(
                 "UPDATE messages SET raw_digest = 'erased-' || id, message_id = NULL, detail = NULL, note = NULL, \
-                 input = CASE WHEN ?2 THEN input ELSE 'erased' END WHERE id = ?1",
+                 input = CASE WHEN ?2 = 1 THEN input ELSE 'erased' END WHERE id = ?1",
             )?
             .execute(params![message, is_shared])?;
         // The places of the others have no hole.
@@ -227,8 +230,7 @@ impl Eraser<'_> {
     }
 
     fn count(&self, query: &str, of: &[i64]) -> Result<u64, Fault> {
-        let count =
-            self.sql.prepare_cached(query)?.query_row(rusqlite::params_from_iter(of), |row| row.get::<_, i64>(0));
+        let count = self.sql.prepare_cached(query)?.query_row(of, |row| row.get::<_, i64>(0));
         Ok(count?.unsigned_abs())
     }
 }

@@ -3,11 +3,11 @@
 //! written and the answers are the same.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::delivery::{Change, Delivery};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, params};
 use super::{DeliveryState, Fault, MessageState, Parking, progress};
 use crate::ids::{DeliveryId, MessageId};
 use crate::outcome::Reason;
@@ -117,7 +117,7 @@ impl Ledger {
     ) -> Result<Vec<Handled<DeliveryId, DeliveryState>>, Fault> {
         self.write(move |tx| {
             let mut handled = Vec::with_capacity(ids.len());
-            for id in ids {
+            for &id in &ids {
                 let Some(mut delivery) = Delivery::find(tx.sql, id.0)? else {
                     let detail = "there is no such delivery".to_owned();
                     handled.push(Handled { id, before: None, after: None, detail });
@@ -167,7 +167,7 @@ impl Ledger {
         let why = why.to_owned();
         self.write(move |tx| {
             let mut handled = Vec::with_capacity(ids.len());
-            for id in ids {
+            for &id in &ids {
                 let state: Option<String> = tx
                     .sql
                     .prepare_cached("SELECT state FROM messages WHERE id = ?1")?

@@ -2,10 +2,10 @@
 //! ids. For `audit --source` and `audit --sessions`; changes nothing.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
 
 use super::Fault;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, params};
 use crate::session::SessionKey;
 
 /// What the ledger has of a session that an export names.
@@ -44,7 +44,7 @@ impl Ledger {
                 "SELECT id, updated_us FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3",
             )?;
             let mut holds = sql.prepare_cached(
-                "SELECT 1 FROM versions WHERE session = ?1 AND (digest = ?2 OR found_digest = ?2) LIMIT 1",
+                "SELECT 1 FROM versions WHERE session = ?1 AND (digest = ?2 OR found_digest = ?2) AND note_only = 0 LIMIT 1",
             )?;
             let mut known = Vec::with_capacity(sessions.len());
             for (key, digest) in sessions {

@@ -1,7 +1,7 @@
 //! The durable tables between intake and dispatch: messages, sessions with versions, deliveries, attempts,
 //! positions. The states, the commit point and what a crash does in each state: `README.md` beside this.
 //!
-//! One face over the engines; SQLite is in `sqlite`. Every change is one transaction; callers that wait
+//! One face over the engines: `sql`. Every change is one transaction; callers that wait
 //! at the same time share one commit.
 
 mod accept;
@@ -12,8 +12,10 @@ mod claim;
 mod course;
 mod delivery;
 mod erase;
+mod fallback;
 mod grace;
 mod hand;
+mod handle;
 mod key;
 mod known;
 mod pause;
@@ -24,6 +26,7 @@ mod record;
 mod replay;
 mod retention;
 mod schema;
+mod sql;
 mod sqlite;
 mod standing;
 mod states;
@@ -48,6 +51,7 @@ pub use brake::{Alarm, Brake};
 pub use course::MoveRow;
 pub use erase::Erased;
 pub use hand::Handled;
+pub use handle::Ledger;
 pub use key::{instance_key, key_path, known_key};
 pub use known::KnownSession;
 pub use pause::Paused;
@@ -55,7 +59,7 @@ pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
 pub use replay::{Applied, Page, Replay, Replayed, There, Whole};
 pub use retention::{Batch, Done, Swept};
-pub use sqlite::{Ledger, Ownership};
+pub use sqlite::Ownership;
 pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory, VersionRow};
 
 /// The ledger could not be read or written. Never means that data is wrong; the caller tries again.
@@ -64,17 +68,26 @@ pub use story::{AttemptRow, DeliveryStory, FoundRow, MessageStory, SessionStory,
 pub struct Fault {
     /// A sentence with the engine's own words.
     pub detail: String,
+    /// Whether the same change can succeed if it is made anew.
+    passes: bool,
 }
 
 impl Fault {
-    fn new(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into() }
+    /// A fault that stays if nothing else changes.
+    pub fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), passes: false }
     }
 }
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+impl From<sql::Error> for Fault {
+    fn from(error: sql::Error) -> Self {
+        Self { passes: error.passes(), ..Self::new(error.to_string()) }
     }
 }
 
@@ -139,6 +152,8 @@ pub struct NewMessage {
     pub reason: Option<Reason>,
     /// A sentence for people.
     pub detail: Option<String>,
+    /// True if nobody vouches for its sender: its sessions become notes only.
+    pub note_only: bool,
     /// What was found.
     pub sessions: Vec<NewSession>,
 }
@@ -206,6 +221,11 @@ pub trait Planner: Send + Sync {
     /// The legs of a session as it was found, for [`NewSession::legs`].
     fn legs_of(&self, session: &Session) -> Vec<Leg>;
 
+    /// Of the legs of a session, those that take notes of senders that nobody vouches for.
+    fn note_legs_of(&self, _session: &Session) -> Vec<Leg> {
+        Vec::new()
+    }
+
     /// The legs of a session whose document was merged. Called inside the transaction.
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg>;
 
@@ -234,6 +254,8 @@ pub enum Standing {
     Duplicate,
     /// Older than the newest: recorded, never sent.
     Older,
+    /// Of a sender that nobody vouches for: adds a note, and never counts as the newest.
+    NoteOnly,
 }
 
 /// What `accept` did with one message.
@@ -266,6 +288,8 @@ pub struct Claimed {
     pub key: SessionKey,
     /// The destination's name.
     pub destination: String,
+    /// By whose way it goes, if not by the destination's own.
+    pub via: Option<String>,
     /// The record, as the route or a look-up found it.
     pub record: Option<String>,
     /// The document, merged, as JSON text.
@@ -276,6 +300,8 @@ pub struct Claimed {
     pub attempts: u32,
     /// True if an earlier attempt may have taken effect without our knowing: look before repeating.
     pub uncertain: bool,
+    /// True if nobody vouches for the sender of its version: it may add a note, and nothing else.
+    pub note_only: bool,
     /// When the delivery was made.
     pub created_at: Timestamp,
     /// Where the retry horizon begins: when it was made, or last retried by hand.
@@ -289,6 +315,13 @@ pub struct Claimed {
     pub marked: Vec<String>,
     /// Fences the lease: `record` refuses results of an older one.
     pub lease: i64,
+}
+
+impl Claimed {
+    /// The destination by whose way it goes: its own, or the fallback's.
+    pub fn way(&self) -> &str {
+        self.via.as_deref().unwrap_or(&self.destination)
+    }
 }
 
 /// How a claimed delivery goes on.

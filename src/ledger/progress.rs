@@ -2,11 +2,12 @@
 //! under way. A restart goes on from it. Kept while the delivery may be tried again, and gone with its end,
 //! since captures can be personal data. Never written under a lease that was taken back.
 
-use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::course::step_of;
 use super::delivery::{Delivery, moment};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use super::{DeliveryState, Fault};
 use crate::connector::{Progress, StepDone};
 use crate::ids::DeliveryId;
@@ -48,18 +49,13 @@ impl Ledger {
     }
 }
 
-fn held(sql: &Connection, delivery: DeliveryId, lease: i64) -> Result<Option<Delivery>, Fault> {
+fn held(sql: &Sql, delivery: DeliveryId, lease: i64) -> Result<Option<Delivery>, Fault> {
     let delivery = Delivery::find(sql, delivery.0)?;
     Ok(delivery.filter(|d| d.state == DeliveryState::Sending && d.lease == lease))
 }
 
 /// Adds steps that are done. What was written down as under way is so no more, but for `in_flight`.
-pub(super) fn keep(
-    sql: &Connection,
-    delivery: &Delivery,
-    done: &[StepDone],
-    in_flight: Option<&str>,
-) -> Result<(), Fault> {
+pub(super) fn keep(sql: &Sql, delivery: &Delivery, done: &[StepDone], in_flight: Option<&str>) -> Result<(), Fault> {
     for step in done {
         let (reason, detail) =
             step.partial.as_ref().map_or((None, None), |(r, d)| (Some(r.as_str()), Some(d.as_str())));
@@ -89,70 +85,79 @@ pub(super) fn keep(
 }
 
 /// This request is now the last that was applied of its step.
-pub(super) fn apply(sql: &Connection, delivery: &Delivery, step: &str, digest: &str) -> Result<(), Fault> {
+pub(super) fn apply(sql: &Sql, delivery: &Delivery, step: &str, digest: &str) -> Result<(), Fault> {
     sql.prepare_cached(
         "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (session, destination, step) \
          DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery, in_doubt = NULL",
     )?
-    .execute(params![delivery.session, delivery.destination, step, digest, delivery.id])?;
+    .execute(params![
+        delivery.session,
+        delivery.route(),
+        step_of(step, delivery.note_only),
+        digest,
+        delivery.id
+    ])?;
     Ok(())
 }
 
 /// An attempt ended and nobody knows with what: it may have replaced what other deliveries applied.
-pub(super) fn doubt(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> {
+pub(super) fn doubt(sql: &Sql, delivery: &Delivery) -> Result<(), Fault> {
     sql.prepare_cached(
         "UPDATE applied SET in_doubt = ?3 \
-         WHERE session = ?1 AND destination = ?2 AND delivery <> ?3 AND in_doubt IS NULL",
+         WHERE session = ?1 AND destination = ?2 AND delivery <> ?3 AND in_doubt IS NULL \
+         AND CASE WHEN substr(step, 1, 5) = 'note:' THEN 1 ELSE 0 END = ?4",
     )?
-    .execute(params![delivery.session, delivery.destination, delivery.id])?;
+    .execute(params![delivery.session, delivery.route(), delivery.id, delivery.note_only])?;
     Ok(())
 }
 
 /// It ended well, and so all that it could have changed is known.
-pub(super) fn trust(sql: &Connection, delivery: &Delivery) -> Result<(), Fault> {
+pub(super) fn trust(sql: &Sql, delivery: &Delivery) -> Result<(), Fault> {
     sql.prepare_cached("UPDATE applied SET in_doubt = NULL WHERE session = ?1 AND destination = ?2 AND in_doubt = ?3")?
-        .execute(params![delivery.session, delivery.destination, delivery.id])?;
+        .execute(params![delivery.session, delivery.route(), delivery.id])?;
     Ok(())
 }
 
 /// Its end: what was done is in `applied`, and the rest is of no use any more.
-pub(super) fn forget(sql: &Connection, delivery: i64) -> Result<(), Fault> {
+pub(super) fn forget(sql: &Sql, delivery: i64) -> Result<(), Fault> {
     sql.prepare_cached("DELETE FROM progress WHERE delivery = ?1")?.execute([delivery])?;
     Ok(())
 }
 
 /// A person decides that what was under way is to be sent again.
-pub(super) fn forget_in_flight(sql: &Connection, delivery: i64) -> Result<(), Fault> {
+pub(super) fn forget_in_flight(sql: &Sql, delivery: i64) -> Result<(), Fault> {
     sql.prepare_cached("DELETE FROM progress WHERE delivery = ?1 AND done_at IS NULL")?.execute([delivery])?;
     Ok(())
 }
 
 /// What earlier attempts of a delivery did. `doubtful` is not of it alone, and left empty.
-pub(super) fn read(sql: &Connection, delivery: i64) -> Result<Progress, Fault> {
+pub(super) fn read(sql: &Sql, delivery: i64) -> Result<Progress, Fault> {
     let mut statement = sql.prepare_cached(
         "SELECT step, digest, done_at, applied, captures, reason, detail FROM progress WHERE delivery = ?1 \
          ORDER BY done_at, step",
     )?;
-    let mut rows = statement.query([delivery])?;
-    let mut progress = Progress::default();
-    while let Some(row) = rows.next()? {
+    let rows = statement.query_map([delivery], |row| {
         let step: String = row.get(0)?;
-        let Some(at) = row.get::<_, Option<i64>>(2)? else {
-            progress.in_flight = Some(step);
-            continue;
-        };
+        let Some(at) = row.get::<_, Option<i64>>(2)? else { return Ok(Err(step)) };
         let captures: Option<String> = row.get(4)?;
         let reason: Option<String> = row.get(5)?;
         let detail: Option<String> = row.get(6)?;
-        progress.done.push(StepDone {
+        Ok(Ok(StepDone {
             step,
             digest: row.get(1)?,
             at: moment(at),
             applied: row.get(3)?,
             captures: captures.and_then(|text| serde_json::from_str(&text).ok()),
             partial: reason.and_then(|word| Reason::from_word(&word)).zip(detail),
-        });
+        }))
+    })?;
+    let mut progress = Progress::default();
+    for row in rows {
+        match row? {
+            Ok(done) => progress.done.push(done),
+            Err(in_flight) => progress.in_flight = Some(in_flight),
+        }
     }
     Ok(progress)
 }

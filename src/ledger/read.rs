@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::Serialize;
 
 use super::claim::session_key;
 use super::delivery::{moment, state_of};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{self, Held, OptionalExtension, Row, Sql};
 use super::{DeliveryState, Fault, MessageState};
 use crate::connector::Candidate;
 use crate::ids::{DeliveryId, MessageId, VersionId};
@@ -127,6 +126,8 @@ pub struct DeliveryRow {
     pub version_number: u32,
     /// Where to.
     pub destination: String,
+    /// By whose way it goes or went, if not by the destination's own: that of its fallback.
+    pub via: Option<String>,
     /// The record.
     pub record: Option<String>,
     /// Where it stands.
@@ -148,6 +149,9 @@ pub struct DeliveryRow {
     /// The record that former versions of its session went to, if that was another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
+    /// True if nobody vouches for the sender of its version: it adds a note, and nothing else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub note_only: bool,
     /// True if an effect is not known.
     pub uncertain: bool,
     /// When it was made.
@@ -162,12 +166,12 @@ pub struct DeliveryRow {
 #[derive(Default)]
 struct Where {
     conditions: Vec<String>,
-    values: Vec<Sql>,
+    values: Vec<Held>,
 }
 
 impl Where {
     /// A condition whose `?` is this value.
-    fn and(&mut self, condition: &str, value: impl Into<Sql>) {
+    fn and(&mut self, condition: &str, value: impl Into<Held>) {
         self.conditions.push(condition.to_owned());
         self.values.push(value.into());
     }
@@ -195,7 +199,7 @@ impl Where {
     fn session(&mut self, key: &SessionKey) {
         self.conditions.push("s.instance = ? AND s.channel = ? AND s.session_id = ?".to_owned());
         let words = [key.instance.clone(), key.channel.as_str().to_owned(), key.id.clone()];
-        self.values.extend(words.map(Sql::from));
+        self.values.extend(words.map(Held::from));
     }
 
     fn times(&mut self, column: &str, since: Option<Timestamp>, until: Option<Timestamp>) {
@@ -205,17 +209,17 @@ impl Where {
 
     /// Runs the query, newest first.
     fn rows<T>(
-        mut self,
-        sql: &Connection,
+        self,
+        sql: &Sql,
         select: &str,
         id: &str,
         limit: Option<usize>,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        read: impl FnMut(&Row<'_>) -> sql::Result<T>,
     ) -> Result<Vec<T>, Fault> {
-        let conditions = if self.conditions.is_empty() { "1".to_owned() } else { self.conditions.join(" AND ") };
-        self.values.push(limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1).into());
-        let mut statement = sql.prepare(&format!("{select} WHERE {conditions} ORDER BY {id} DESC LIMIT ?"))?;
-        let rows = statement.query_map(params_from_iter(self.values), read)?;
+        let conditions = if self.conditions.is_empty() { "1 = 1".to_owned() } else { self.conditions.join(" AND ") };
+        let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+        let mut statement = sql.prepare_cached(&format!("{select} WHERE {conditions} ORDER BY {id} DESC{limit}"))?;
+        let rows = statement.query_map(self.values, read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
@@ -328,12 +332,12 @@ impl Ledger {
 
 pub(super) const MESSAGE: &str = "SELECT m.id, m.source, m.input, m.message_id, m.raw_digest, m.is_document, \
     m.received_at, m.recorded_at, m.state, m.reason, m.detail, m.note, \
-    (SELECT json_group_array(json_array(s.instance, s.channel, s.session_id) ORDER BY f.place) \
-     FROM found f JOIN sessions s ON s.id = f.session WHERE f.message = m.id), m.raw_removed, m.raw_removed_at FROM messages m";
+    (SELECT string_agg(CASE WHEN s.instance = 'default' THEN '' ELSE s.instance || '/' END || s.channel || '-' || \
+     s.session_id, '\u{1f}' ORDER BY f.place) FROM found f JOIN sessions s ON s.id = f.session WHERE f.message = m.id), m.raw_removed, m.raw_removed_at FROM messages m";
 
-pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+pub(super) fn message_row(row: &Row<'_>) -> sql::Result<MessageRow> {
     let word = row.get_ref(8)?.as_str()?;
-    let keys: Vec<(String, String, String)> = serde_json::from_str(row.get_ref(12)?.as_str()?).unwrap_or_default();
+    let keys: Option<String> = row.get(12)?;
     Ok(MessageRow {
         id: MessageId(row.get(0)?),
         source: row.get(1)?,
@@ -343,13 +347,13 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         is_document: row.get(5)?,
         received_at: moment(row.get(6)?),
         recorded_at: moment(row.get(7)?),
-        state: MessageState::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))?,
+        state: MessageState::from_word(word).ok_or_else(|| sql::Error::word(word))?,
         reason: row.get(9)?,
         detail: row.get(10)?,
         note: row.get(11)?,
         raw_removed: row.get(13)?,
         raw_removed_at: row.get::<_, Option<i64>>(14)?.map(moment),
-        sessions: keys.iter().map(|(instance, channel, id)| key_text(instance, channel, id)).collect(),
+        sessions: keys.iter().flat_map(|keys| keys.split('\u{1f}')).map(str::to_owned).collect(),
     })
 }
 
@@ -357,7 +361,7 @@ pub(super) const SESSION: &str = "SELECT s.id, s.instance, s.channel, s.session_
     (SELECT count(*) FROM versions v WHERE v.session = s.id), s.updated_us, s.created_at, s.changed_at, s.content_removed_at \
     FROM sessions s";
 
-pub(super) fn session_row(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+pub(super) fn session_row(sql: &Sql, row: &Row<'_>) -> sql::Result<SessionRow> {
     let id: i64 = row.get(0)?;
     let mut statement =
         sql.prepare_cached("SELECT state, count(*) FROM deliveries WHERE session = ?1 GROUP BY state")?;
@@ -377,9 +381,9 @@ pub(super) fn session_row(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<S
 
 pub(super) const DELIVERY: &str = "SELECT d.id, s.instance, s.channel, s.session_id, d.version, v.number, \
     d.destination, d.record, d.state, d.reason, d.detail, d.attempts, d.next_at, d.uncertain, d.created_at, \
-    d.changed_at, d.exchanges_removed_at, d.look_at, d.candidates, d.moved_from FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+    d.changed_at, d.exchanges_removed_at, d.look_at, d.candidates, d.moved_from, d.via, v.note_only FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
 
-pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
+pub(super) fn delivery_row(row: &Row<'_>) -> sql::Result<DeliveryRow> {
     Ok(DeliveryRow {
         id: DeliveryId(row.get(0)?),
         session: session_key(row, 1)?.to_string(),
@@ -398,14 +402,11 @@ pub(super) fn delivery_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default(),
         moved_from: row.get(19)?,
+        note_only: row.get(21)?,
         uncertain: row.get(13)?,
         created_at: moment(row.get(14)?),
         changed_at: moment(row.get(15)?),
         exchanges_removed_at: row.get::<_, Option<i64>>(16)?.map(moment),
+        via: row.get(20)?,
     })
-}
-
-/// As `SessionKey` prints itself.
-fn key_text(instance: &str, channel: &str, id: &str) -> String {
-    if instance == "default" { format!("{channel}-{id}") } else { format!("{instance}/{channel}-{id}") }
 }

@@ -2,12 +2,12 @@
 //! not written: somebody else has the delivery now.
 
 use jiff::Timestamp;
-use rusqlite::params;
 use serde::Serialize;
 
 use super::course;
 use super::delivery::{Change, Delivery};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::params;
 use super::writer::Transaction;
 use super::{DeliveryState, Fault, Finished, Next, grace, progress};
 use crate::outcome::Reason;
@@ -47,8 +47,8 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
     if let Some(attempt) = &result.attempt {
         tx.sql
             .prepare_cached(
-                "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO attempts (delivery, lease, started_at, duration_ms, outcome, reason, detail, exchanges, via) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 delivery.id,
@@ -59,22 +59,29 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
                 attempt.reason.as_str(),
                 attempt.detail,
                 exchanges,
+                delivery.via,
             ])?;
+    }
+    let mut next = result.next.clone();
+    if delivery.via.is_some() && next == Next::Dead && !result.uncertain && result.applied.is_empty() {
+        // What a fallback refuses is the destination's own matter still, and waits for it.
+        next = Next::Later(now);
+        tx.sql.prepare_cached("UPDATE deliveries SET via = NULL WHERE id = ?1")?.execute([delivery.id])?;
     }
     if result.progress.is_some() {
         if result.uncertain {
             progress::doubt(tx.sql, &delivery)?;
             grace::begin(tx.sql, &delivery, now.as_millisecond())?;
-        } else if matches!(result.next, Next::Done(_)) && delivery.lease > 1 {
+        } else if matches!(next, Next::Done(_)) && delivery.lease > 1 {
             progress::trust(tx.sql, &delivery)?;
         }
     }
-    let candidates = match &result.next {
+    let candidates = match &next {
         Next::Again { candidates, .. } if !candidates.is_empty() => serde_json::to_string(candidates).ok(),
         _ => None,
     };
-    let mut change = Change { candidates: candidates.as_deref(), ..change_of(result, delivery.newest, now)? };
-    if let (Next::Moved { record, how }, DeliveryState::Waiting) = (&result.next, change.to) {
+    let mut change = Change { candidates: candidates.as_deref(), ..change_of(result, &next, delivery.newest, now)? };
+    if let (Next::Moved { record, how }, DeliveryState::Waiting) = (&next, change.to) {
         if course::lead(tx.sql, delivery.id, delivery.record.as_deref(), record, how, now)? {
             delivery.take_record(record);
         } else {
@@ -91,10 +98,10 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
     Ok(Recorded::As(change.to))
 }
 
-fn change_of(result: &Finished, newest: bool, now: Timestamp) -> Result<Change<'_>, Fault> {
+fn change_of<'a>(result: &'a Finished, next: &Next, newest: bool, now: Timestamp) -> Result<Change<'a>, Fault> {
     let detail = result.attempt.as_ref().map(|attempt| attempt.detail.as_str()).filter(|detail| !detail.is_empty());
     let reason = Some(result.reason);
-    let (to, next_at) = match &result.next {
+    let (to, next_at) = match next {
         Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (*state, None),
         Next::Done(state) => return Err(Fault::new(format!("no delivery is done as `{}`", state.as_str()))),
         Next::Dead => (DeliveryState::Dead, None),
@@ -102,14 +109,14 @@ fn change_of(result: &Finished, newest: bool, now: Timestamp) -> Result<Change<'
         Next::Moved { .. } => (DeliveryState::Waiting, Some(now.as_millisecond())),
         Next::Later(at) | Next::Back(at) => (DeliveryState::Waiting, Some(at.as_millisecond())),
     };
-    let back = matches!(result.next, Next::Back(_));
+    let back = matches!(next, Next::Back(_));
     let would_wait = matches!(to, DeliveryState::Waiting | DeliveryState::Parked);
     let (to, next_at, reason) = if would_wait && !newest {
         (DeliveryState::Superseded, None, Some(Reason::Superseded))
     } else {
         (to, next_at, reason)
     };
-    let look_at = match &result.next {
+    let look_at = match next {
         Next::Again { at, .. } => Some(at.as_millisecond()),
         _ => None,
     };

@@ -5,12 +5,12 @@
 //! nothing where a person let the version go.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::claim::session_key;
 use super::course;
 use super::delivery::{Delivery, Entry, state_of};
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{OptionalExtension, Sql, params};
 use super::writer::Transaction;
 use super::{DeliveryState, Fault, Leg, Parking};
 use crate::ids::{DeliveryId, VersionId};
@@ -170,7 +170,7 @@ impl Ledger {
     }
 }
 
-fn there(sql: &Connection, session: i64, version: VersionId) -> Result<Vec<There>, Fault> {
+fn there(sql: &Sql, session: i64, version: VersionId) -> Result<Vec<There>, Fault> {
     let mut statement = sql.prepare_cached(
         "SELECT destination, state, record, version FROM deliveries WHERE session = ?1 ORDER BY destination, id",
     )?;
@@ -192,7 +192,7 @@ fn there(sql: &Connection, session: i64, version: VersionId) -> Result<Vec<There
 }
 
 /// The last applied request of each step, for a session at a destination.
-pub(super) fn applied_to(sql: &Connection, session: i64, destination: &str) -> Result<Vec<Applied>, Fault> {
+pub(super) fn applied_to(sql: &Sql, session: i64, destination: &str) -> Result<Vec<Applied>, Fault> {
     let mut statement = sql.prepare_cached(
         "SELECT a.step, a.digest, v.digest, d.record, a.in_doubt FROM applied a JOIN deliveries d ON d.id = a.delivery \
          JOIN versions v ON v.id = d.version WHERE a.session = ?1 AND a.destination = ?2 ORDER BY a.step",
@@ -228,7 +228,7 @@ fn one(tx: &Transaction<'_>, replay: &Replay, now: Timestamp) -> Result<Replayed
     let last = last.map(|id| Delivery::find(sql, id)).transpose()?.flatten();
     let record = leg.record.as_deref().filter(|_| leg.refused.is_none());
     // Where a version of it was led to another record, that one is meant.
-    let led = course::known(sql, session, &leg.destination, record)?;
+    let led = course::known(sql, session, &leg.destination, record, false)?;
     let record = led.as_deref().or(record);
     let answer = match last {
         Some(mut last) => match last.state {

@@ -6,11 +6,11 @@
 //! Never what is still needed: a message in quarantine, a session with a delivery that has not ended or is dead.
 
 use jiff::Timestamp;
-use rusqlite::params;
 
 use super::Fault;
 use super::MessageState;
-use super::sqlite::Ledger;
+use super::handle::Ledger;
+use super::sql::{Sql, params};
 use crate::ids::MessageId;
 
 /// Messages looked at in one transaction.
@@ -172,7 +172,7 @@ impl Ledger {
 }
 
 /// Removes the raw bytes of a message and says so in its row.
-pub(super) fn remove_raw(sql: &rusqlite::Connection, message: i64, why: &str, now: Timestamp) -> Result<(), Fault> {
+pub(super) fn remove_raw(sql: &Sql, message: i64, why: &str, now: Timestamp) -> Result<(), Fault> {
     sql.prepare_cached("DELETE FROM raws WHERE message = ?1")?.execute([message])?;
     sql.prepare_cached("UPDATE messages SET raw_removed = ?2, raw_removed_at = ?3 WHERE id = ?1")?.execute(params![
         message,

@@ -12,6 +12,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
     include_str!("schema/005.sql"),
+    include_str!("schema/006.sql"),
+    include_str!("schema/007.sql"),
+    include_str!("schema/008.sql"),
 ];
 
 /// What this program brings a ledger to.

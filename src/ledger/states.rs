@@ -95,7 +95,8 @@ impl DeliveryState {
 
 impl Standing {
     /// Every standing.
-    pub const ALL: &'static [Self] = &[Self::First, Self::Newer, Self::Supplement, Self::Duplicate, Self::Older];
+    pub const ALL: &'static [Self] =
+        &[Self::First, Self::Newer, Self::Supplement, Self::Duplicate, Self::Older, Self::NoteOnly];
 
     /// The word in the ledger and in output.
     pub fn as_str(self) -> &'static str {
@@ -105,6 +106,7 @@ impl Standing {
             Self::Supplement => "supplement",
             Self::Duplicate => "duplicate",
             Self::Older => "older",
+            Self::NoteOnly => "note_only",
         }
     }
 

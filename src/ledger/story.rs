@@ -2,17 +2,17 @@
 //! where, which version it became, where it went, and every attempt with its requests and answers.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::claim::session_key;
 use super::course::{self, MoveRow};
 use super::delivery::moment;
+use super::handle::Ledger;
 use super::read::{
     DELIVERY, DeliveryRow, MESSAGE, MessageRow, SESSION, SessionRow, delivery_row, message_row, session_row,
 };
-use super::sqlite::Ledger;
+use super::sql::{self, OptionalExtension, Row, Sql, params};
 use super::{Fault, Standing};
 use crate::ids::{DeliveryId, MessageId, VersionId};
 use crate::session::SessionKey;
@@ -32,6 +32,9 @@ pub struct AttemptRow {
     pub detail: String,
     /// Requests and answers, as they were recorded.
     pub exchanges: Value,
+    /// By whose way it was made, if not by the destination's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// A session as one message held it.
@@ -122,7 +125,7 @@ impl Ledger {
     pub async fn message_story(&self, id: MessageId) -> Result<Option<MessageStory>, Fault> {
         self.read(move |sql| {
             let message =
-                sql.prepare(&format!("{MESSAGE} WHERE m.id = ?1"))?.query_row([id.0], message_row).optional()?;
+                sql.prepare_cached(&format!("{MESSAGE} WHERE m.id = ?1"))?.query_row([id.0], message_row).optional()?;
             let Some(message) = message else { return Ok(None) };
             let raw_bytes: Option<i64> = sql
                 .prepare_cached("SELECT length(bytes) FROM raws WHERE message = ?1")?
@@ -148,7 +151,7 @@ impl Ledger {
         self.read(move |sql| {
             let condition = "s.instance = ?1 AND s.channel = ?2 AND s.session_id = ?3";
             let session = sql
-                .prepare(&format!("{SESSION} WHERE {condition}"))?
+                .prepare_cached(&format!("{SESSION} WHERE {condition}"))?
                 .query_row(params![key.instance, key.channel.as_str(), key.id], |row| {
                     Ok((row.get::<_, i64>(0)?, session_row(sql, row)?))
                 })
@@ -183,20 +186,21 @@ impl Ledger {
     }
 }
 
-fn standing_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Standing> {
+fn standing_of(row: &Row<'_>, column: usize) -> sql::Result<Standing> {
     let word = row.get_ref(column)?.as_str()?;
-    Standing::from_word(word).ok_or_else(|| rusqlite::Error::InvalidColumnName(word.to_owned()))
+    Standing::from_word(word).ok_or_else(|| sql::Error::word(word))
 }
 
 /// JSON that the ledger wrote; what can't be read is shown as text.
-fn json_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Value> {
+fn json_of(row: &Row<'_>, column: usize) -> sql::Result<Value> {
     let text = row.get_ref(column)?.as_str()?;
     Ok(serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)))
 }
 
-fn found(sql: &Connection, condition: &str, id: i64) -> Result<Vec<FoundRow>, Fault> {
-    let mut statement = sql.prepare(&format!(
-        "SELECT f.message, s.instance, s.channel, s.session_id, f.standing, f.version, v.number, f.evidence, \
+fn found(sql: &Sql, condition: &str, id: i64) -> Result<Vec<FoundRow>, Fault> {
+    let mut statement = sql.prepare_cached(&format!(
+        "SELECT f.message, s.instance, s.channel, s.session_id, \
+         CASE WHEN v.note_only = 1 AND f.standing <> 'duplicate' THEN 'note_only' ELSE f.standing END, f.version, v.number, f.evidence, \
          f.warnings FROM found f JOIN sessions s ON s.id = f.session JOIN versions v ON v.id = f.version \
          WHERE {condition} ORDER BY f.message, f.place"
     ))?;
@@ -214,9 +218,9 @@ fn found(sql: &Connection, condition: &str, id: i64) -> Result<Vec<FoundRow>, Fa
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn versions(sql: &Connection, session: i64) -> Result<Vec<VersionRow>, Fault> {
+fn versions(sql: &Sql, session: i64) -> Result<Vec<VersionRow>, Fault> {
     let mut statement = sql.prepare_cached(
-        "SELECT v.id, v.number, v.standing, v.number = s.newest, v.updated_us, v.digest, v.message, v.created_at, \
+        "SELECT v.id, v.number, CASE WHEN v.note_only = 1 THEN 'note_only' ELSE v.standing END, v.number = s.newest, v.updated_us, v.digest, v.message, v.created_at, \
          v.document FROM versions v JOIN sessions s ON s.id = v.session WHERE s.id = ?1 ORDER BY v.number",
     )?;
     let rows = statement.query_map([session], |row| {
@@ -235,8 +239,8 @@ fn versions(sql: &Connection, session: i64) -> Result<Vec<VersionRow>, Fault> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn deliveries(sql: &Connection, condition: &str, id: i64) -> Result<Vec<DeliveryStory>, Fault> {
-    let mut statement = sql.prepare(&format!("{DELIVERY} WHERE {condition} ORDER BY d.id"))?;
+fn deliveries(sql: &Sql, condition: &str, id: i64) -> Result<Vec<DeliveryStory>, Fault> {
+    let mut statement = sql.prepare_cached(&format!("{DELIVERY} WHERE {condition} ORDER BY d.id"))?;
     let rows = statement.query_map([id], |row| {
         let delivery = delivery_row(row)?;
         let attempts = attempts(sql, delivery.id)?;
@@ -250,9 +254,9 @@ fn deliveries(sql: &Connection, condition: &str, id: i64) -> Result<Vec<Delivery
     Ok(all)
 }
 
-fn attempts(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<AttemptRow>> {
+fn attempts(sql: &Sql, delivery: DeliveryId) -> sql::Result<Vec<AttemptRow>> {
     let mut statement = sql.prepare_cached(
-        "SELECT started_at, duration_ms, outcome, reason, detail, exchanges FROM attempts WHERE delivery = ?1 \
+        "SELECT started_at, duration_ms, outcome, reason, detail, exchanges, via FROM attempts WHERE delivery = ?1 \
          ORDER BY lease",
     )?;
     let rows = statement.query_map([delivery.0], |row| {
@@ -263,15 +267,16 @@ fn attempts(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<Atte
             reason: row.get(3)?,
             detail: row.get(4)?,
             exchanges: json_of(row, 5)?,
+            via: row.get(6)?,
         })
     })?;
     rows.collect()
 }
 
-fn applied(sql: &Connection, delivery: DeliveryId) -> rusqlite::Result<Vec<(String, String)>> {
+fn applied(sql: &Sql, delivery: DeliveryId) -> sql::Result<Vec<(String, String)>> {
     let mut statement = sql.prepare_cached(
         "SELECT a.step, a.digest FROM deliveries d JOIN applied a ON a.session = d.session \
-         AND a.destination = d.destination WHERE d.id = ?1 AND a.delivery = d.id ORDER BY a.step",
+         AND a.destination IN (d.destination, d.destination || ' via ' || d.via) WHERE d.id = ?1 AND a.delivery = d.id ORDER BY a.step",
     )?;
     let rows = statement.query_map([delivery.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()

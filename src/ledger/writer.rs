@@ -1,21 +1,24 @@
 //! One thread writes the ledger: it takes what waits, runs each job in a savepoint of one transaction,
 //! commits once, and only then answers all. A job that fails is undone alone; a commit that fails fails
-//! all. No job is answered before its change is on the disk.
+//! all. A job that somebody else was in the way of is made anew, alone, so it must come to the same if it is run
+//! twice. No job is answered before its change is on the disk.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
 use super::Fault;
+use super::sql::Sql;
 
 /// Jobs that share one commit, at most: bounds how long the first waits for the last.
 const GROUP: usize = 64;
@@ -23,13 +26,13 @@ const GROUP: usize = 64;
 /// How long a change that nobody waits for waits for others.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Pages in the write-ahead log that are worth carrying over into the database (16 MiB).
-const CHECKPOINT_PAGES: i64 = 1_024;
+/// How long a change is made anew that others were in the way of, or that lost its connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a job works in.
 pub(super) struct Transaction<'c> {
     /// The connection, inside the transaction.
-    pub(super) sql: &'c Connection,
+    pub(super) sql: &'c Sql,
     wake: Cell<bool>,
 }
 
@@ -46,12 +49,14 @@ trait Job: Send {
     fn can_wait(&self) -> bool;
     /// Makes the change. False: undo it.
     fn run(&mut self, transaction: &Transaction<'_>) -> bool;
+    /// Why its last run failed.
+    fn fault(&self) -> Option<&Fault>;
     /// After the commit, or with the fault that took the whole group.
     fn answer(self: Box<Self>, fault: Option<&Fault>);
 }
 
 struct Work<T, F> {
-    work: Option<F>,
+    work: F,
     result: Option<Result<T, Fault>>,
     to: oneshot::Sender<Result<T, Fault>>,
     can_wait: bool,
@@ -60,18 +65,21 @@ struct Work<T, F> {
 impl<T, F> Job for Work<T, F>
 where
     T: Send + 'static,
-    F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
     fn can_wait(&self) -> bool {
         self.can_wait
     }
 
     fn run(&mut self, transaction: &Transaction<'_>) -> bool {
-        let Some(work) = self.work.take() else { return false };
         // A fault in one job (the planner is other people's code) must not take the thread.
-        let result = catch_unwind(AssertUnwindSafe(|| work(transaction)))
+        let result = catch_unwind(AssertUnwindSafe(|| (self.work)(transaction)))
             .unwrap_or_else(|panic| Err(Fault::new(format!("a change stopped with: {}", words_of(&*panic)))));
         self.result.insert(result).is_ok()
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        self.result.as_ref()?.as_ref().err()
     }
 
     fn answer(self: Box<Self>, fault: Option<&Fault>) {
@@ -95,26 +103,43 @@ pub(super) struct Writer {
     jobs: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     commits: Arc<AtomicU64>,
+    #[cfg(test)]
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Starts the thread on its connection. `due` is notified after commits that made something due.
-    pub(super) fn start(connection: Connection, due: Arc<Notify>) -> Result<Self, Fault> {
+    pub(super) fn start(sql: Sql, due: Arc<Notify>) -> Result<Self, Fault> {
         let (jobs, waiting) = channel();
         let commits = Arc::new(AtomicU64::new(0));
-        let desk = Desk { connection, waiting, due, commits: commits.clone() };
+        #[cfg(test)]
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let desk = Desk {
+            sql,
+            waiting,
+            due,
+            commits: commits.clone(),
+            #[cfg(test)]
+            abandoned: abandoned.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || desk.work())
             .map_err(|error| Fault::new(format!("its thread does not start: {error}")))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), commits })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            commits,
+            #[cfg(test)]
+            abandoned,
+        })
     }
 
     /// Makes a change; returns after its commit.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, Fault>
     where
         T: Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+        F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let answer = self.send(work, false);
         answer.await.unwrap_or_else(|_| Err(Fault::new("it is closed")))
@@ -124,7 +149,7 @@ impl Writer {
     /// but not for long; always in order with the others.
     pub(super) fn hand_in<F>(&self, urgent: bool, work: F)
     where
-        F: FnOnce(&Transaction<'_>) -> Result<(), Fault> + Send + 'static,
+        F: Fn(&Transaction<'_>) -> Result<(), Fault> + Send + 'static,
     {
         drop(self.send(work, !urgent));
     }
@@ -132,15 +157,21 @@ impl Writer {
     fn send<T, F>(&self, work: F, can_wait: bool) -> oneshot::Receiver<Result<T, Fault>>
     where
         T: Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+        F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let (to, answer) = oneshot::channel();
-        let job = Box::new(Work { work: Some(work), result: None, to, can_wait });
+        let job = Box::new(Work { work, result: None, to, can_wait });
         if let Some(jobs) = &self.jobs {
             // If the thread is gone, so is the sender of the answer, which says it.
             let _ = jobs.send(job);
         }
         answer
+    }
+
+    /// The end as in a crash: what nobody waits for and is not committed yet will not be.
+    #[cfg(test)]
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
     }
 
     /// Commits that changed something.
@@ -160,10 +191,12 @@ impl Drop for Writer {
 
 /// The writing thread's side.
 struct Desk {
-    connection: Connection,
+    sql: Sql,
     waiting: Receiver<Box<dyn Job>>,
     due: Arc<Notify>,
     commits: Arc<AtomicU64>,
+    #[cfg(test)]
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Desk {
@@ -185,89 +218,106 @@ impl Desk {
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                 }
             }
+            #[cfg(test)]
+            if self.abandoned.load(Ordering::SeqCst) {
+                held.retain(|job| !job.can_wait());
+                if held.is_empty() {
+                    continue;
+                }
+            }
             self.commit_together(&mut held);
-            self.checkpoint();
+            self.sql.rest();
         }
-        // A ledger at rest is one file. Readers may still hold it: then the next one does this.
-        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.sql.close();
     }
 
     /// Commits what is held, with what comes in the meantime.
     fn commit_together(&self, held: &mut VecDeque<Box<dyn Job>>) {
-        if let Err(error) = self.step("BEGIN IMMEDIATE") {
-            let fault = error.into();
-            return held.drain(..).for_each(|job| job.answer(Some(&fault)));
-        }
-        let before = self.connection.total_changes();
-        let transaction = Transaction { sql: &self.connection, wake: Cell::new(false) };
-        let mut group = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        let (mut group, mut again) = (Vec::new(), Vec::new());
         let mut next = held.pop_front();
-        let mut broken = None;
-        while let Some(mut job) = next.take() {
-            let done = self.run_alone(&mut *job, &transaction);
-            group.push(job);
-            match done {
-                Ok(()) if group.len() < GROUP => next = held.pop_front().or_else(|| self.waiting.try_recv().ok()),
-                Ok(()) => {}
-                Err(fault) => broken = Some(fault),
+        let ended = self.transact(|transaction| {
+            while let Some(mut job) = next.take() {
+                let done = self.run_alone(&mut *job, transaction);
+                let line = if job.fault().is_some_and(|fault| fault.passes) { &mut again } else { &mut group };
+                line.push(job);
+                done?;
+                if group.len() + again.len() < GROUP {
+                    next = held.pop_front().or_else(|| self.waiting.try_recv().ok());
+                }
             }
-        }
-        let ended = match broken {
-            Some(fault) => Err(fault),
-            None => self.step("COMMIT").map_err(Fault::from),
-        };
+            Ok(())
+        });
+        group.extend(next); // the transaction did not begin
         match &ended {
-            Ok(()) if self.connection.total_changes() != before => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
+            Err(fault) if fault.passes => {
+                group.append(&mut again);
+                again = group;
             }
-            Ok(()) => {}
-            Err(_) if self.connection.is_autocommit() => {}
-            Err(_) => drop(self.step("ROLLBACK")),
+            ended => group.into_iter().for_each(|job| job.answer(ended.as_ref().err())),
         }
-        for job in group {
-            job.answer(ended.as_ref().err());
-        }
-        if ended.is_ok() && transaction.wake.get() {
-            self.due.notify_one();
-        }
+        again.into_iter().for_each(|job| self.make_anew(job, until));
     }
 
-    /// One job in its savepoint. `Err` only if the whole transaction is lost.
+    /// Runs jobs in a transaction of their own. What they did is durable when it returns well, and gone if not.
+    fn transact(&self, jobs: impl FnOnce(&Transaction<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.sql.begin()?;
+        let before = self.sql.changes();
+        let transaction = Transaction { sql: &self.sql, wake: Cell::new(false) };
+        let ended = jobs(&transaction).and_then(|()| Ok(self.sql.commit()?));
+        match ended {
+            Err(_) => self.sql.roll_back(),
+            Ok(()) => {
+                self.commits.fetch_add(u64::from(self.sql.changes() != before), Ordering::Relaxed);
+                if transaction.wake.get() {
+                    self.due.notify_one();
+                }
+            }
+        }
+        ended
+    }
+
+    /// One job of a group, undone alone if it fails. `Err` only if the whole transaction is lost.
     fn run_alone(&self, job: &mut dyn Job, transaction: &Transaction<'_>) -> Result<(), Fault> {
-        self.step("SAVEPOINT job")?;
+        self.sql.mark()?;
         if job.run(transaction) {
-            self.step("RELEASE job")?;
-        } else if self.connection.is_autocommit() {
+            return Ok(self.sql.keep()?);
+        }
+        if !self.sql.is_open() {
             // A full disk or an I/O error makes SQLite roll back everything by itself.
             return Err(Fault::new("the transaction was rolled back by a fault of the disk"));
-        } else {
-            self.step("ROLLBACK TO job")?;
-            self.step("RELEASE job")?;
         }
-        Ok(())
+        Ok(self.sql.undo()?)
     }
 
-    fn step(&self, sql: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(sql)?.execute([]).map(drop)
-    }
-
-    /// Carries the log over into the database once it is long; after the answers, so nobody waits for it.
-    fn checkpoint(&self) {
-        let state = |sql: &str| {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-        };
-        if let Ok((in_log, carried)) = state("PRAGMA wal_checkpoint(NOOP)")
-            && in_log - carried > CHECKPOINT_PAGES
-        {
-            // If it can't now, it will be tried after the next commit.
-            let _ = state("PRAGMA wal_checkpoint(PASSIVE)");
+    /// Makes a change for which the others were in the way once more, alone, until it succeeds or fails for good.
+    fn make_anew(&self, mut job: Box<dyn Job>, until: Instant) {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let ended = self.transact(|transaction| {
+                let done = job.run(transaction);
+                if done { Ok(()) } else { Err(job.fault().cloned().unwrap_or_else(|| Fault::new("a change failed"))) }
+            });
+            match ended {
+                Err(fault) if fault.passes && Instant::now() < until => {
+                    rest(pause.mul_f64(0.5 + fastrand::f64()));
+                    pause = (pause * 2).min(Duration::from_millis(500));
+                }
+                ended => return job.answer(ended.as_ref().err()),
+            }
         }
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the writing thread is its own, and has nothing else to do meanwhile")]
+fn rest(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
 
     fn writer() -> (tempfile::TempDir, Writer) {
@@ -275,10 +325,10 @@ mod tests {
         let connection = Connection::open(dir.path().join("w.db")).expect("a database");
         connection.pragma_update(None, "journal_mode", "wal").expect("wal");
         connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").expect("a table");
-        (dir, Writer::start(connection, Arc::new(Notify::new())).expect("a writer"))
+        (dir, Writer::start(Sql::Lite(connection), Arc::new(Notify::new())).expect("a writer"))
     }
 
-    fn insert(n: i64) -> impl FnOnce(&Transaction<'_>) -> Result<(), Fault> + Send + 'static {
+    fn insert(n: i64) -> impl Fn(&Transaction<'_>) -> Result<(), Fault> + Send + 'static {
         move |tx| {
             tx.sql.execute("INSERT INTO t VALUES (?1)", [n])?;
             Ok(())

@@ -41,7 +41,7 @@ pub struct Context {
 
 impl Context {
     /// The session's fields at the top level, and `settings`, `marker`, `version`, `metadata`
-    /// (`name`, `json`, `size` in bytes), `destination`, `disposition` (the last one, or null), `steps` and
+    /// (`name`, `json`, `size` in bytes), `destination`, `unverified` (false), `disposition` (the last one, or null), `steps` and
     /// `fields` (both empty as yet).
     pub fn new(session: &Session, extras: Extras) -> Self {
         let mut root = match serde_json::to_value(session) {
@@ -54,6 +54,7 @@ impl Context {
         root.insert("marker".into(), extras.marker.into());
         root.insert("version".into(), extras.version.into());
         root.insert("destination".into(), extras.destination.into());
+        root.insert("unverified".into(), false.into());
         let size = extras.metadata.json.len();
         root.insert("metadata".into(), json!({ "name": extras.metadata.name, "json": null, "size": size }));
         if let Some(json) = root.get_mut("metadata").and_then(|m| m.get_mut("json")) {
@@ -62,6 +63,13 @@ impl Context {
         root.insert("steps".into(), Value::Object(Map::new()));
         root.insert("fields".into(), Value::Array(Vec::new()));
         Self { inner: Value::Object(root).into() }
+    }
+
+    /// Says that nobody vouches for the sender of the mail that brought the session.
+    pub fn mark_unverified(&mut self) {
+        if let Some(place) = self.inner.data_mut().get_mut("unverified") {
+            *place = true.into();
+        }
     }
 
     /// Makes what a step captured visible as `steps.<step>.<name>`.

@@ -105,6 +105,7 @@ static SESSION: LazyLock<Shape> = LazyLock::new(|| {
         ("version".to_owned(), Form::Number),
         ("metadata".to_owned(), metadata),
         ("destination".to_owned(), Form::Text),
+        ("unverified".to_owned(), Form::Bool),
     ]);
     Shape { root: Arc::new(root) }
 });

@@ -2,7 +2,7 @@
 //! back as a [`Verdict`](crate::outcome::Verdict).
 //!
 //! One list of senders: [`http`] (an HTTP request, RFC 9112), [`smtp`] (a mail, RFC 5321) and [`storage`] (a
-//! file in a folder). They share no trait: a request has an answer to be judged by a manifest, a mail only
+//! file in a folder, a bucket or on an SFTP server). They share no trait: a request has an answer to be judged by a manifest, a mail only
 //! a reply code, a file neither.
 //!
 //! Each tries once. Retrying, ordering and pausing belong to the dispatcher; what a sender owes it is an
@@ -12,13 +12,6 @@
 pub mod http;
 pub mod smtp;
 pub mod storage;
-
-use crate::tls;
-
-/// As `tls::is_loopback`, also for an address in brackets, as URLs have it.
-fn is_loopback(host: &str) -> bool {
-    tls::is_loopback(host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host))
-}
 
 /// A length of time in a configuration file: seconds, fractions allowed, more than none and at most a day.
 mod seconds {
@@ -32,21 +25,6 @@ mod seconds {
             Ok(Duration::from_secs_f64(seconds))
         } else {
             Err(D::Error::custom(format!("{seconds} is not a number of seconds above 0 and up to 86400")))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_told_from_a_name_that_looks_like_it() {
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.8.8.8", "::1", "[::1]"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["localhost.example", "10.0.0.1", "128.0.0.1", "::2", ""] {
-            assert!(!is_loopback(host), "{host}");
         }
     }
 }

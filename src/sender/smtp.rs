@@ -4,6 +4,7 @@
 //! has. The mail may have been taken without our knowing only from its final dot on; before that a lost
 //! connection is certain. Server texts quote addresses, so verdicts carry codes alone.
 
+mod dkim;
 mod wire;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use dkim::DkimSettings;
 use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -25,10 +27,11 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{is_loopback, seconds};
+use super::seconds;
 use crate::outcome::{Class, Reason, Verdict, of_smtp_code};
 use crate::secret::Secret;
 use crate::tls;
+use crate::transport::is_loopback;
 
 /// Connections to one server at a time, busy or idle.
 const CONNECTIONS: usize = 4;
@@ -77,6 +80,9 @@ pub struct SmtpSettings {
     pub timeout: Duration,
     /// The name that this machine gives itself in `EHLO`. Default: its host name.
     pub hello_name: Option<String>,
+    /// Signs the mails (DKIM). Leave it away if the server signs.
+    #[serde(default)]
+    pub dkim: Option<DkimSettings>,
 }
 
 fn default_timeout() -> Duration {
@@ -194,12 +200,26 @@ impl SmtpSender {
         })
     }
 
+    /// The mail with its signature; none if it is to have none.
+    async fn signed(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Verdict> {
+        let Some(settings) = self.settings.dkim.clone() else { return Ok(None) };
+        let mail = line_ends(bytes).into_owned();
+        let signing = tokio::task::spawn_blocking(move || dkim::sign(&settings, &settings.key.reveal()?, &mail));
+        signing
+            .await
+            .map_err(|_| Verdict::new(Class::Retry, Reason::Internal, "the signing was broken off"))?
+            .map(Some)
+            .map_err(|why| Verdict::new(Class::Pause, Reason::Unauthorized, why))
+    }
+
     /// Sends one mail to all of `to`, or to none of them. An empty `from` is the null return path. `bytes` is the
     /// whole mail; bare line feeds become line ends.
     ///
     /// `Ok` means that the server took the responsibility. An `Err` is uncertain only if the connection was lost
     /// after the mail's final dot.
     pub async fn send(&self, from: &str, to: &[String], bytes: &[u8]) -> Result<(), Verdict> {
+        let signed = self.signed(bytes).await?;
+        let bytes = signed.as_deref().unwrap_or(bytes);
         let mail = Outgoing {
             from: if from.is_empty() { None } else { Some(address(from, "from")?) },
             to: to.iter().map(|to| address(to, "to")).collect::<Result<_, _>>()?,

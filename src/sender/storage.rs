@@ -1,7 +1,7 @@
-//! Stores a file in a folder, whole or not at all: written beside, flushed, renamed into place, and the
-//! folder flushed (POSIX `rename`, `fsync`).
+//! Stores a file in a folder or at a place that is reached over a network, whole or not at all. In a folder: written
+//! beside, flushed, renamed into place, and the folder flushed (POSIX `rename`, `fsync`).
 //!
-//! The path comes from a template over hostile data: it never leaves the folder. The folder itself must be
+//! The path comes from a template over hostile data: it never leaves the place. The folder itself must be
 //! there, because a folder made on the spot would hide a disk that is not mounted. A file that already has the
 //! content is left alone.
 
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 use crate::outcome::{Class, Reason, Verdict};
+use crate::store::{Access, Place, Store, Stored};
 
 /// The longest relative path, in bytes; Linux takes 4096 with the folder's own.
 const PATH_CAP: usize = 1024;
@@ -32,13 +33,67 @@ pub struct FolderSettings {
     pub path: PathBuf,
 }
 
-/// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// The file is new or has new content.
-    Written,
-    /// The file had this content already.
-    Same,
+/// Where documents are to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StorageSettings {
+    /// In a folder of this machine.
+    Folder(FolderSettings),
+    /// At a place that is reached over a network.
+    Store {
+        /// The place.
+        place: Place,
+        /// How to get into it.
+        access: Box<Access>,
+    },
+}
+
+impl StorageSettings {
+    /// What paths are below, for people.
+    pub fn shown(&self) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.path.clone(),
+            Self::Store { place, .. } => place.to_string().into(),
+        }
+    }
+}
+
+/// Stores documents.
+#[derive(Debug)]
+pub enum StorageSender {
+    /// In a folder of this machine.
+    Folder(FolderSender),
+    /// At a place that is reached over a network.
+    Store(Box<Store>),
+}
+
+impl StorageSender {
+    /// Touches and reaches nothing yet. The error is a sentence that names the key to change.
+    pub fn new(settings: StorageSettings) -> Result<Self, String> {
+        Ok(match settings {
+            StorageSettings::Folder(folder) => Self::Folder(FolderSender::new(folder)),
+            StorageSettings::Store { place, access } => Self::Store(Box::new(Store::new(&place, &access)?)),
+        })
+    }
+
+    /// Stores `bytes` at `relative` (segments joined by `/`). When it returns `Ok` the document is kept.
+    ///
+    /// A path that is not one inside the place is [`Reason::TemplateFailed`]; a place that is missing or closed to us
+    /// pauses; what may pass is tried again.
+    pub async fn write(&self, relative: &Path, bytes: Bytes) -> Result<Stored, Verdict> {
+        match self {
+            Self::Folder(folder) => folder.write(relative, bytes).await,
+            Self::Store(store) => store.write(checked(relative)?, bytes).await,
+        }
+    }
+
+    /// Looks whether the place is there and open to us; changes nothing. Says what it found, and what it could not
+    /// try.
+    pub async fn check(&self) -> Result<String, Verdict> {
+        match self {
+            Self::Folder(folder) => folder.check().await.map(str::to_owned),
+            Self::Store(store) => store.check(true).await,
+        }
+    }
 }
 
 /// Writes files below one folder.
@@ -60,9 +115,7 @@ impl FolderSender {
     /// A path that is not one inside the folder is [`Reason::TemplateFailed`]; a folder that is missing or
     /// closed to us pauses; a full or failing disk is tried again.
     pub async fn write(&self, relative: &Path, bytes: Bytes) -> Result<Stored, Verdict> {
-        check(relative).map_err(|why| {
-            Verdict::new(Class::Dead, Reason::TemplateFailed, format!("the `path` template gave {why}"))
-        })?;
+        checked(relative)?;
         let target = self.folder.join(relative);
         let Some(writing) = Writing::begin(&self.busy, &target) else {
             let detail = "another delivery is writing the same file";
@@ -142,8 +195,14 @@ impl Drop for Writing {
     }
 }
 
+/// A relative path that is one inside.
+fn checked(relative: &Path) -> Result<&str, Verdict> {
+    check(relative)
+        .map_err(|why| Verdict::new(Class::Dead, Reason::TemplateFailed, format!("the `path` template gave {why}")))
+}
+
 /// What is wrong with a relative path, without showing it: it can name a person.
-fn check(relative: &Path) -> Result<(), &'static str> {
+fn check(relative: &Path) -> Result<&str, &'static str> {
     let text = relative.to_str().ok_or("a path that is not UTF-8")?;
     if text.is_empty() {
         return Err("an empty path");
@@ -166,7 +225,7 @@ fn check(relative: &Path) -> Result<(), &'static str> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(text)
 }
 
 const TEMPORARY: &str = ".mail2crm-";

@@ -29,15 +29,18 @@ enum Rule {
     /// No record: the session itself is what is delivered.
     Session,
     /// A record, named by an id that the connector takes.
-    Record { connector: Arc<Connector>, accounts: bool, looks_up: bool },
+    Record { connector: Arc<Connector>, accounts: bool, looks_up: bool, takes_notes: bool },
 }
 
 impl Router {
     /// The router of a configuration.
     pub fn new(config: &Config) -> Self {
+        let is_fallback =
+            |name: &str| config.destinations.iter().any(|d| d.fallback.as_ref().is_some_and(|f| f.to == name));
         Self {
             routes: config.routes.clone(),
-            names: config.destinations.iter().map(|d| d.name.clone()).collect(),
+            // Without routes: every destination but those that only take the place of another.
+            names: config.destinations.iter().map(|d| d.name.clone()).filter(|name| !is_fallback(name)).collect(),
             rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
             stored: config.stored(),
             brake: config.brake,
@@ -68,9 +71,12 @@ impl Router {
 fn rule(destination: &DestinationConfig) -> Rule {
     match &destination.way {
         Way::Storage { .. } => Rule::Session,
-        Way::Rest { to, .. } | Way::Email { to, .. } => {
-            Rule::Record { connector: to.connector.clone(), accounts: destination.accounts, looks_up: to.looks_up() }
-        }
+        Way::Rest { to, .. } | Way::Email { to, .. } => Rule::Record {
+            connector: to.connector.clone(),
+            accounts: destination.accounts,
+            looks_up: to.looks_up(),
+            takes_notes: to.takes_notes(),
+        },
     }
 }
 
@@ -89,6 +95,12 @@ impl Planner for Router {
             .into_iter()
             .filter_map(|name| Some(self.leg(name, session, self.rules.get(name)?)))
             .collect()
+    }
+
+    fn note_legs_of(&self, session: &Session) -> Vec<Leg> {
+        let takes =
+            |leg: &Leg| matches!(self.rules.get(&leg.destination), Some(Rule::Record { takes_notes: true, .. }));
+        self.legs_of(session).into_iter().filter(takes).collect()
     }
 
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg> {

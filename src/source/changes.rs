@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sighted;
 use super::{BATCH_BYTES, BATCH_ITEMS, Batch, Fault, Inlet, Place, Position, Received, Settled, Sighted, Start};
+use crate::failpoint::{self, Boundary};
 
 /// How far before the mark a new run looks again, in microseconds: longer than any listing takes, and than
 /// clocks are set back in passing.
@@ -152,6 +153,7 @@ pub(super) async fn run<F: Folder>(
                     if let Err(error) = folder.settle(&candidate) {
                         tracing::warn!(path = %candidate.path.display(), %error, "a file could not be moved on after it was taken");
                     }
+                    failpoint::cross(Boundary::Moved);
                 }
                 Ok(())
             })

@@ -252,6 +252,15 @@ fn content(form: Form, head: Vec<u8>, rest: impl Read, max_bytes: usize) -> io::
     Ok(if form == Form::Document { Content::Document(bytes) } else { Content::Mail(bytes) })
 }
 
+/// A whole file that is read already, for what its name or its content says that it is: a mail, else a document.
+pub(super) fn whole(name: &str, bytes: Bytes) -> Content {
+    let head = bytes.get(..bytes.len().min(HEAD_BYTES as usize)).unwrap_or_default();
+    match Form::of(Path::new(name), head) {
+        Form::Mail => Content::Mail(bytes),
+        _ => Content::Document(bytes),
+    }
+}
+
 /// A file that is known to be one mail.
 pub(super) fn read_as_mail(path: &Path, input: String, max_bytes: usize) -> io::Result<Received> {
     let file = File::open(path)?;

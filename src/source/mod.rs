@@ -6,6 +6,7 @@
 //! is answered *try again* stays where it is and comes again. After-actions (flag, move, delete) come after
 //! the answer and are best effort: a source never relies on them to know what it has read.
 
+pub mod bucket;
 mod changes;
 pub mod directory;
 pub mod files;
@@ -39,6 +40,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint::{self, Boundary};
 use crate::outcome::Reason;
 use crate::secret::Secret;
 
@@ -149,6 +151,8 @@ kinds! {
     Directory(directory::Settings),
     /// An mbox spool file.
     Mbox(mbox::Settings),
+    /// A bucket of object storage, or a folder on an SFTP server.
+    Bucket(bucket::Settings),
 }
 
 /// RFC 5321 sender and recipients, and how the message arrived; never copied from its headers.
@@ -311,12 +315,19 @@ impl Inlet {
         let (answer, settled) = oneshot::channel();
         let handover = Handover { source: self.source.clone(), batch, answer, found };
         let again = || vec![Settled::TryAgain("intake has stopped".to_owned()); count];
+        let is_message = !handover.batch.items.is_empty();
+        if is_message {
+            failpoint::cross(Boundary::Received);
+        }
         if self.to_intake.send(handover).await.is_err() {
             return again();
         }
         let settled = settled.await.unwrap_or_else(|_| again());
         if !settled.iter().any(|answer| matches!(answer, Settled::TryAgain(_))) {
             self.pulse.took();
+            if is_message {
+                failpoint::cross(Boundary::Acknowledged);
+            }
         }
         settled
     }

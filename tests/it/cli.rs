@@ -3,6 +3,7 @@
 mod auditing;
 mod delivering;
 mod guarding;
+mod notes;
 mod planning;
 mod reading;
 mod records;

@@ -7,9 +7,12 @@ mod configuration;
 mod connectors;
 mod corpus;
 mod extract;
+mod flow;
 mod fuzzed;
 mod health;
 mod imap;
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+mod kills;
 mod listening;
 mod mailboxes;
 mod robustness;

@@ -8,6 +8,7 @@ mod pop3;
 mod senders;
 mod servers;
 mod spine;
+mod stores;
 mod storage;
 mod support;
 mod tokens;

@@ -24,6 +24,7 @@ fn submission(servers: &Servers, tls: SmtpTls) -> SmtpSettings {
         ca_file: Some(servers.ca_file()),
         timeout: Duration::from_secs(20),
         hello_name: Some("bridge.example.test".into()),
+        dkim: None,
     }
 }
 

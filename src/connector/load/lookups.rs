@@ -30,6 +30,12 @@ impl Loader<'_> {
         let steps = &self.manifest.step;
         let step = steps.iter().position(|s| s.id == lookup.step);
         match step.and_then(|index| steps.get(index)) {
+            // Candidates of former pages would be forgotten, and one of many taken for the only one.
+            Some(step) if step.page.is_some() => {
+                let message = format!("the step `{}` asks for further pages", lookup.step);
+                let hint = "leave `page` away from it, and say by `total` or `more` that there are others";
+                self.fault(&["lookup", i, "step"], "wrong_step", message, hint);
+            }
             Some(step) if step.effect == Effect::Read => {}
             Some(_) => {
                 let message = format!("the step `{}` may change something", lookup.step);

@@ -6,6 +6,7 @@
 mod auth;
 mod each;
 mod lookups;
+mod notes;
 mod policies;
 mod reading;
 mod replies;
@@ -18,7 +19,8 @@ use regex::Regex;
 use serde_json_path::JsonPath;
 
 use super::email;
-use super::manifest::{Effect, Manifest, Setting, SettingKind, Transport};
+use super::manifest::{self, Effect, Manifest, Setting, SettingKind, Transport};
+use super::rate::check_rates;
 use super::reply::{Statuses, status_range};
 use super::step::Slot;
 use super::{Connector, whole};
@@ -31,7 +33,7 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 13] = [
     "connector",
     "transport",
     "storage",
@@ -39,6 +41,8 @@ const RESERVED: [&str; 11] = [
     "smtp",
     "values",
     "concurrency",
+    "rate",
+    "fallback",
     "accounts",
     "ca_file",
     "policy",
@@ -88,7 +92,9 @@ impl Connector {
         let replies = loader.replies();
         let policies = loader.policies();
         let lookups = loader.lookups();
+        let note_only = loader.note_only();
         let check = loader.check();
+        check_rates(&manifest.rate, Some((&manifest, Transport::Rest)), &places, &["rate"], &mut loader.faults);
         let reading = loader.reading(&steps);
         let email = loader.email();
         let slots = std::mem::take(&mut loader.slots).into_iter().collect();
@@ -107,6 +113,7 @@ impl Connector {
                 replies,
                 policies,
                 lookups,
+                note_only,
                 steps,
                 check,
                 reading,
@@ -412,6 +419,8 @@ impl Loader<'_> {
                 headers.push((name.clone(), template));
             }
         }
+        let lint = mail.lint.as_ref().map_or_else(email::lint::Lint::default, |lint| self.lint(lint));
+        let needs = self.needs_of_mail(mail);
         Some(email::Mail {
             to: to?,
             from: from?,
@@ -424,7 +433,49 @@ impl Loader<'_> {
             headers,
             attach_metadata: mail.attach_metadata,
             max_bytes: mail.max_bytes,
+            lint,
+            needs,
         })
+    }
+
+    fn lint(&mut self, lint: &manifest::Lint) -> email::lint::Lint {
+        let count = |number: Option<u32>| number.map(|n| n as usize);
+        let mut pattern = |key: &'static str, text: &Option<String>| {
+            text.as_ref().and_then(|text| self.regex(&["email", "lint", key], text))
+        };
+        let subject = pattern("subject", &lint.subject);
+        let forbidden_subject = pattern("forbid_subject", &lint.forbid_subject);
+        let body = pattern("body", &lint.body);
+        let domain = lint.sender_domain.as_ref();
+        email::lint::Lint {
+            body_chars: count(lint.max_body_chars),
+            subject_chars: count(lint.max_subject_chars),
+            attachment_bytes: count(lint.max_attachment_bytes),
+            recipients: count(lint.max_recipients),
+            forbidden_headers: lint.forbid_headers.clone(),
+            sender_domain: domain.and_then(|d| self.inline(&["email", "lint", "sender_domain"], d, Place::Text)),
+            subject,
+            forbidden_subject,
+            body,
+        }
+    }
+
+    /// The read steps whose captures the mail uses.
+    fn needs_of_mail(&mut self, mail: &manifest::Email) -> Vec<usize> {
+        let inline = [&mail.to, &mail.from, &mail.subject].into_iter().chain(mail.headers.values());
+        let files = [Some(&mail.subject), Some(&mail.body_text), mail.body_html.as_ref()];
+        let files = files.into_iter().flatten().map(String::as_str).collect();
+        let text = self.with_files(inline.map(String::as_str).collect::<Vec<_>>().join("\n"), files);
+        let manifest = self.manifest;
+        let needs = self.needs(manifest.step.len(), "0", &text);
+        for step in needs.iter().filter_map(|need| manifest.step.get(*need)) {
+            if step.effect != Effect::Read || manifest.http.is_none() {
+                let message = format!("the mail uses `steps.{}`, which can't be asked for before it", step.id);
+                let hint = "it must be a step with `effect = \"read\"`, and `[http]` says where the CRM is";
+                self.fault(&["email"], "wrong_step", message, hint);
+            }
+        }
+        needs
     }
 }
 

@@ -29,7 +29,8 @@ impl Loader<'_> {
         }
         for (i, step) in manifest.step.iter().enumerate() {
             let first = manifest.policy.iter().flat_map(|p| p.choices.values()).flat_map(|c| &c.first);
-            let is_named = first.into_iter().any(|id| *id == step.id);
+            let notes = manifest.note_only.iter().flat_map(|n| &n.steps);
+            let is_named = first.chain(notes).any(|id| *id == step.id);
             let i = i.to_string();
             if step.creates && !step.aside {
                 self.fault(
@@ -40,7 +41,7 @@ impl Loader<'_> {
                 );
             } else if step.aside && !is_named {
                 let message = format!("nothing sends the step `{}`", step.id);
-                let hint = "name it as `first` of a choice of a `[[policy]]`, or leave `aside` away";
+                let hint = "name it in a choice of a `[[policy]]` or in `[note_only]`, or leave `aside` away";
                 self.fault(&["step", &i, "aside"], "unused_step", message, hint);
             }
         }

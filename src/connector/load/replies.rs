@@ -2,7 +2,7 @@
 
 use super::Loader;
 use crate::connector::manifest::Reply;
-use crate::connector::reply::{Row, TextTest, ValueTest};
+use crate::connector::reply::{Row, TextTest, ValueTest, Wait};
 use crate::diagnostic::suggest;
 
 impl Loader<'_> {
@@ -68,9 +68,28 @@ impl Loader<'_> {
             None => None,
             Some(regex) => Some(self.regex(&["reply", i, "body", "regex"], regex)?),
         };
-        let after_json = match reply.after.as_ref().and_then(|after| after.json.as_ref()) {
+        let after = match &reply.after {
             None => None,
-            Some(path) => Some(self.json_path(&["reply", i, "after", "json"], path)?),
+            Some(after) => {
+                let at = ["reply", i, "after"];
+                let json = match &after.json {
+                    None => None,
+                    Some(path) => Some(self.json_path(&["reply", i, "after", "json"], path)?),
+                };
+                let waits = after.header.is_some() || after.epoch_header.is_some() || json.is_some();
+                if !waits && after.seconds.is_none() && after.scope.is_none() {
+                    let hint = "state `header`, `epoch_header`, `json`, `seconds` or `scope`, or leave `after` away";
+                    self.fault(&at, "no_condition", "`after` says nothing", hint);
+                }
+                let lower = |name: &Option<String>| name.as_ref().map(|name| name.to_lowercase());
+                Some(Wait {
+                    header: lower(&after.header),
+                    epoch_header: lower(&after.epoch_header),
+                    json,
+                    seconds: after.seconds,
+                    scope: after.scope,
+                })
+            }
         };
         Some(Row {
             steps,
@@ -81,8 +100,7 @@ impl Loader<'_> {
             body,
             class: reply.class,
             reason: reply.reason,
-            after: reply.after.clone(),
-            after_json,
+            after,
             note: reply.note.clone(),
         })
     }

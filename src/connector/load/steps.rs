@@ -426,7 +426,7 @@ impl Loader<'_> {
     }
 
     /// All template text that makes a step's request and tests its answer.
-    fn texts(&self, step: &manifest::Step) -> String {
+    pub(super) fn texts(&self, step: &manifest::Step) -> String {
         let mut all = vec![step.method.as_str(), step.path.as_str()];
         all.extend(step.found.iter().flat_map(|f| f.contains.iter().chain(&f.equals)).map(String::as_str));
         all.extend(step.query.values().chain(step.headers.values()).map(String::as_str));
@@ -446,7 +446,11 @@ impl Loader<'_> {
             }
             _ => {}
         }
-        let mut text = all.join("\n");
+        self.with_files(all.join("\n"), files)
+    }
+
+    /// A text, and that of files with all that they take in.
+    pub(super) fn with_files<'t>(&'t self, mut text: String, mut files: Vec<&'t str>) -> String {
         let mut done = BTreeSet::new();
         while let Some(name) = files.pop() {
             if !done.insert(name) {

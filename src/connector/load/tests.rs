@@ -68,6 +68,24 @@ creates = true
 effect = "once"
 method = "POST"
 capture = {{ id = {{ path = "$.id" }} }}
+[note_only]
+steps = ["find", "create", "silent"]
+[[lookup]]
+name = "pages"
+doc = "x"
+step = "all"
+candidates = "$[*]"
+id = "$.id"
+[[step]]
+id = "all"
+effect = "read"
+method = "GET"
+page = {{ header = "Link" }}
+[[step]]
+id = "silent"
+aside = true
+effect = "once"
+method = "POST"
 [[step]]
 id = "lonely"
 aside = true
@@ -95,6 +113,9 @@ method = "POST"
         "unknown_step there is no step `find`",
         "wrong_effect only a step with `effect = \"read\"` guards others",
         "later_step the step `update` comes before its guard",
+        "wrong_effect the step `create` adds no note",
+        "wrong_step the step `all` asks for further pages",
+        "not_said the step `silent` does not say that the sender was not verified",
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }

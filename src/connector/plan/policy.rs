@@ -59,6 +59,11 @@ impl Run<'_> {
             verdict.detail = format!("{}; the choice `{name}` did not help", verdict.detail);
             return false;
         }
+        let notes = &destination.connector.note_only;
+        if self.inputs.note_only && course.first.iter().any(|first| !notes.contains(first)) {
+            verdict.detail = format!("{}; a mail of an unverified sender does not cause `{name}`", verdict.detail);
+            return false;
+        }
         self.detour.taken.push(verdict.reason);
         self.take_captures(&step.id, captured.clone());
         for skipped in &course.skip {

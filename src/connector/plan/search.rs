@@ -36,7 +36,7 @@ impl<'a> Run<'a> {
         }
         run.warnings.clear();
         run.search = Some(Search {
-            left: destination.lookups.iter().copied().collect(),
+            left: destination.lookups.iter().copied().filter(|_| !run.inputs.note_only).collect(),
             asked: Vec::new(),
             sighted: None,
             candidates: Vec::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
@@ -117,8 +118,12 @@ fn folder(files: &[(&str, &str)]) -> Folder {
 }
 
 fn connector() -> Arc<Connector> {
+    connector_of(TOY)
+}
+
+fn connector_of(toml: &str) -> Arc<Connector> {
     let folder = folder(&[
-        ("connector.toml", TOY),
+        ("connector.toml", toml),
         ("update.json", r#"{ "code": "{{disposition.code}}", "upload": "{{steps.upload.token}}" }"#),
         ("note.json", r#"{ "text": "{{concat disposition.note ' ' marker}}" }"#),
         ("tag.json", r#"{ "tag": "{{channel}}" }"#),
@@ -150,12 +155,14 @@ fn session() -> Session {
 
 fn inputs<'a>(session: &'a Session, applied: &'a [(String, String)], uncertain: bool) -> Inputs<'a> {
     Inputs {
+        owner: None,
         session,
         document: "{\"id\":7}",
         version: 1,
         digest: "d",
         record: Some("12"),
         uncertain,
+        note_only: false,
         applied,
         marked: &[],
     }
@@ -509,4 +516,46 @@ fn a_record_id_of_the_wrong_form_never_becomes_part_of_a_request() {
         assert!(steps.is_empty());
         assert_eq!((report.class, report.reason), (Class::Dead, reason), "{record:?}");
     }
+}
+
+#[test]
+fn an_answer_says_when_to_come_back_in_its_header_or_its_body_and_whom_that_concerns() {
+    let rows = r#"
+[[reply]]
+status = [429]
+header = { name = "X-Limit", equals = "issue" }
+class = "retry"
+reason = "rate_limited"
+after = { json = "$.wait", scope = "record", seconds = 9 }
+
+[[reply]]
+status = [503]
+json = { path = "$.until" }
+class = "retry"
+reason = "unavailable"
+after = { json = "$.until", scope = "destination" }
+"#;
+    let destination = Destination { connector: connector_of(&format!("{TOY}{rows}")), ..destination() };
+    let session = session();
+    let wish = |response: Response| {
+        let (_, _, report) = play(Run::new(&destination, inputs(&session, &[], false)), |_| response.clone());
+        (report.retry_after.map(|wait| wait.as_secs()), report.scope)
+    };
+    let issue = |body: Value| {
+        let mut response = reply(429, body);
+        response.headers.push(("x-limit".to_owned(), "issue".to_owned()));
+        response
+    };
+    assert_eq!(wish(reply(429, json!({}))), (None, Scope::Destination), "a rate is the account's unless stated");
+    assert_eq!(wish(issue(json!({ "wait": 2.5 }))), (Some(3), Scope::Record));
+    assert_eq!(wish(issue(json!({ "wait": "Tue, 17 Feb 2026 16:30:30 GMT" }))), (Some(30), Scope::Record));
+    assert_eq!(wish(issue(json!({}))), (Some(9), Scope::Record));
+    let epoch = now().as_second() + 60;
+    assert_eq!(wish(reply(503, json!({ "until": epoch }))), (Some(60), Scope::Destination));
+    assert_eq!(
+        wish(reply(503, json!({ "until": now() + SignedDuration::from_mins(2) }))),
+        (Some(120), Scope::Destination)
+    );
+    assert_eq!(wish(reply(503, json!({ "until": epoch * 1000 + 86_400_000_000 }))), (Some(86_400), Scope::Destination));
+    assert_eq!(wish(reply(503, json!({}))), (None, Scope::Record));
 }

@@ -59,7 +59,21 @@ fn run<'a>(
     uncertain: bool,
 ) -> Run<'a> {
     let (document, digest, record) = ("{\"id\":7}", "d1", Some("1001"));
-    Run::new(destination, Inputs { session, document, version: 1, digest, record, uncertain, applied, marked: &[] })
+    Run::new(
+        destination,
+        Inputs {
+            owner: None,
+            session,
+            document,
+            version: 1,
+            digest,
+            record,
+            uncertain,
+            note_only: false,
+            applied,
+            marked: &[],
+        },
+    )
 }
 
 /// `METHOD path body` of each request, and the end.

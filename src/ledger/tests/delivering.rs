@@ -51,14 +51,25 @@ async fn room_limit_and_pauses_are_kept_and_destinations_take_turns() {
     }
     assert!(turns.iter().any(|d| d == "busy") && turns.iter().any(|d| d == "calm"), "{turns:?}");
     world.ledger.recover(at(18)).await.expect("recovered");
-    world.ledger.pause("busy", Reason::Unauthorized, "401", Some(at(50)), at(18)).await.expect("paused");
+    let hold = |until: i64, times| Paused {
+        destination: "busy".to_owned(),
+        since: at(18),
+        until: Some(at(until)),
+        reason: Reason::Unauthorized,
+        detail: "401".to_owned(),
+        times,
+    };
+    world.ledger.hold(hold(50, 1)).await.expect("held");
     let claimed = world.claim_from(&[("busy", 9), ("calm", 1)], 9, 33).await;
     assert_eq!(claimed.iter().map(|c| &c.destination[..]).collect::<Vec<_>>(), ["calm"]);
     let names = ["busy".to_owned()];
     assert_eq!(world.ledger.next_due(&names, at(33)).await.expect("a read"), Some(at(50)));
     assert_eq!(world.claim_from(&[("busy", 1)], 9, 50).await.len(), 1, "after the pause one may look again");
-    assert_eq!(world.ledger.paused().await.expect("a read")[0].detail, "401");
-    world.ledger.pause("busy", Reason::Paused, "by hand", None, at(60)).await.expect("paused");
+    assert_eq!(world.ledger.paused().await.expect("a read"), [hold(50, 1)]);
+    world.ledger.pause("busy", "by hand", at(60)).await.expect("paused");
+    world.ledger.hold(hold(99, 2)).await.expect("no fault");
+    assert!(!world.ledger.release_hold("busy").await.expect("no fault"), "a person's pause is a person's");
+    assert!(world.ledger.paused().await.expect("a read")[0].by_hand());
     assert_eq!(world.ledger.next_due(&names, at(60)).await.expect("a read"), None);
     assert!(
         world.ledger.resume("busy").await.expect("resumed") && !world.ledger.resume("busy").await.expect("not twice")

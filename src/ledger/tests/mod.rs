@@ -7,6 +7,7 @@ mod delivering;
 mod guarding;
 mod history;
 mod leading;
+mod noting;
 mod replaying;
 mod resuming;
 
@@ -94,6 +95,7 @@ fn message(input: &str, sessions: Vec<NewSession>) -> NewMessage {
         raw_digest: hex(&raw),
         raw: raw.into(),
         is_document: false,
+        note_only: false,
         received_at: at(0),
         state: if sessions.is_empty() { MessageState::Quarantined } else { MessageState::Processed },
         reason: sessions.is_empty().then_some(Reason::MalformedMetadata),

@@ -61,7 +61,8 @@ pub struct Trusted {
     pub authentication_results: Option<String>,
     /// The secret in the address `inbox+TOKEN@…`, for those who can't sign.
     pub token: Option<Secret>,
-    /// What becomes of the sessions in other mail: `quarantine` keeps them for a person.
+    /// What becomes of the sessions in other mail: `quarantine` keeps them for a person, `note_only` lets them add a
+    /// note, and change nothing, where the connector has a way for that.
     pub otherwise: Otherwise,
 }
 
@@ -176,10 +177,6 @@ impl Trusted {
         if self.authentication_results.as_deref().is_some_and(|host| host.trim().is_empty()) {
             fault("authentication_results", "this is no name of a host", "write what stands first in that field");
         }
-        if self.otherwise == Otherwise::NoteOnly {
-            let hint = "write `otherwise = \"quarantine\"`, or leave it out";
-            fault("otherwise", "`note_only` is not supported by this version: it can't yet keep fields out", hint);
-        }
         if let Some(Secret::Plain(token)) = &self.token
             && token.chars().count() < TOKEN_CHARS
         {
@@ -187,6 +184,13 @@ impl Trusted {
             fault("token", "the token can be guessed: it has fewer than 16 characters", hint);
         }
         faults
+    }
+}
+
+impl TrustPolicy {
+    /// Whether mail that nobody vouches for may add notes.
+    pub fn lets_add_notes(&self) -> bool {
+        matches!(self, Self::Named(trusted) if trusted.otherwise == Otherwise::NoteOnly)
     }
 }
 

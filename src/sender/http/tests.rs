@@ -332,7 +332,7 @@ async fn an_unknown_name_is_a_fault_of_the_configuration() {
     // `.invalid` never resolves (RFC 6761), and is not looked up outside by resolvers that follow it. Where
     // the environment names a proxy, the proxy would answer instead: hence the client that uses none.
     let sender = sender();
-    let sender = HttpSender { outward: sender.loopback.clone(), ..sender };
+    let sender = HttpSender { clients: sender.clients.without_proxy() };
     assert_eq!(said(&refused(&sender, &request).await), (Class::Pause, Reason::Dns, false));
 }
 

@@ -85,6 +85,7 @@ fn settings(address: SocketAddr) -> SmtpSettings {
         ca_file: None,
         timeout: Duration::from_secs(20),
         hello_name: Some("bridge.acme.example".into()),
+        dkim: None,
     }
 }
 

@@ -7,6 +7,7 @@ use super::connection::{Answer, Connection, Selected};
 use super::cursor::uid_set;
 use super::mailbox;
 use super::settings::After;
+use crate::failpoint::{self, Boundary};
 use crate::source::{Fault, Settled};
 
 /// UIDs in one command: its line stays well below the 8192 bytes that servers bear.
@@ -91,6 +92,7 @@ impl AfterActions {
                 }
                 return Err(fault);
             }
+            failpoint::cross(Boundary::Moved);
         }
         Ok(())
     }

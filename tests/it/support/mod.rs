@@ -1,3 +1,4 @@
 //! What several topics use.
 
 pub(crate) mod cli;
+pub(crate) mod crm;

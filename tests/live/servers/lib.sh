@@ -15,7 +15,7 @@ LIVE_PORT_BASE=${LIVE_PORT_BASE:-23000}
 LIVE_TIMEOUT=${LIVE_TIMEOUT:-120}
 LIVE_PASSWORD=live-pass   # of every account
 LIVE_DOMAIN=example.test  # the mail domain that Dovecot serves
-LIVE_ALL="dovecot postfix rt"
+LIVE_ALL="dovecot postfix rt s3 gcs azurite sftp"
 
 PATH=$PATH:/usr/sbin:/sbin
 umask 022
@@ -96,6 +96,7 @@ tcp_banner() { # PORT PREFIX: the server speaks first and says PREFIX
   exec 3>&- 3<&-
   [[ $line == "$2"* ]]
 }
+http_any() { curl -sS -o /dev/null --max-time 5 "$@" 2>/dev/null; }
 http_ok() { curl -sS -o /dev/null --max-time 10 -f "$@" 2>/dev/null; }
 need_free() { # PORT...: refuses to start over somebody else's listener
   local p
@@ -126,6 +127,40 @@ apt_install() { # PACKAGE...: none of their services is started by the installat
     echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections 2>/dev/null || true
     apt_get update && apt_get install --no-install-recommends "${missing[@]}"
   ) || { tail -n 15 "$LIVE_DIR/log/apt.log" >&2; die "apt-get could not install ${missing[*]}; the whole log is $LIVE_DIR/log/apt.log"; }
+}
+
+# What pip_env and npm_tree need from Debian, for a service's list of packages.
+pip_apt() { python3 -c 'import ensurepip' 2>/dev/null || echo python3 python3-venv; }
+npm_apt() { command -v npm >/dev/null || echo nodejs npm; }
+
+# pip_env NAME PACKAGE...: a Python environment of its own in the cache; prints its path.
+# It's made again when the list of packages changes.
+pip_env() {
+  local name=$1 dir=$LIVE_CACHE/py-$1 want; shift
+  want="$*"
+  if [ "$(cat "$dir/.packages" 2>/dev/null)" != "$want" ]; then
+    say "installing Python packages for $name"
+    rm -rf "$dir"
+    python3 -m venv "$dir" >>"$LIVE_DIR/log/pip.log" 2>&1 || die "python3 -m venv failed; see $LIVE_DIR/log/pip.log"
+    "$dir/bin/python" -m pip install -q --disable-pip-version-check "$@" >>"$LIVE_DIR/log/pip.log" 2>&1 ||
+      { tail -n 15 "$LIVE_DIR/log/pip.log" >&2; rm -rf "$dir"; die "pip could not install $want"; }
+    echo "$want" >"$dir/.packages"
+  fi
+  echo "$dir"
+}
+
+# npm_tree NAME PACKAGE...: likewise for npm; prints the folder that holds node_modules.
+npm_tree() {
+  local name=$1 dir=$LIVE_CACHE/npm-$1 want; shift
+  want="$*"
+  if [ "$(cat "$dir/.packages" 2>/dev/null)" != "$want" ]; then
+    say "installing npm packages for $name"
+    rm -rf "$dir"; mkdir -p "$dir"
+    npm install --prefix "$dir" --no-audit --no-fund --no-update-notifier --loglevel=error "$@" >>"$LIVE_DIR/log/npm.log" 2>&1 ||
+      { tail -n 15 "$LIVE_DIR/log/npm.log" >&2; rm -rf "$dir"; die "npm could not install $want"; }
+    echo "$want" >"$dir/.packages"
+  fi
+  echo "$dir"
 }
 
 # --- TLS: an authority of this folder's own, and a certificate of its for localhost -----------------

@@ -5,6 +5,7 @@
 
 pub(crate) mod bad_disk;
 pub(crate) mod disk;
+pub(crate) mod flaky;
 pub(crate) mod mailbox;
 pub(crate) mod post;
 pub(crate) mod program;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
 use crate::outcome::{Class, Reason, Verdict, of_http_status};
@@ -135,9 +135,12 @@ impl Origin {
             value.set_sensitive(name == "authorization");
             headers.insert(HeaderName::from_static(name), value);
         }
-        let has_body = !ask.body.is_empty() || matches!(ask.method, Method::PUT | Method::POST);
+        // Hyper says nothing of an empty body, and Azure wants to be told.
+        if ask.body.is_empty() && matches!(ask.method, Method::PUT | Method::POST) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let request = self.clients.towards(&url).request(ask.method, url).headers(headers);
-        let request = if has_body { request.body(ask.body) } else { request };
+        let request = if ask.body.is_empty() { request } else { request.body(ask.body) };
         let lost = |error: reqwest::Error| self.clients.judge(&self.shown, &error);
         let mut answer = request.send().await.map_err(lost)?;
         let (body, is_cut) = transport::body(&mut answer, ask.cap).await.map_err(lost)?;

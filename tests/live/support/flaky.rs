@@ -1,5 +1,5 @@
-//! A bad line to a server, on loopback: of every ten connections one is answered with 503 (or, for what is no HTTP, cut
-//! at once), one is cut in the middle of what the server says, and one is slow.
+//! A bad line to a server, on loopback: of every forty connections two are answered with 503 (or, for what is no HTTP,
+//! cut at once), one is cut in the middle of what the server says, and two are slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ impl Flaky {
                 let counted = counted.clone();
                 tokio::spawn(async move {
                     // The end of a connection is no error of the line's.
-                    line(turn % 10, client, server, speaks_http, &counted).await.ok();
+                    line(turn % 40, client, server, speaks_http, &counted).await.ok();
                 });
             }
         });
@@ -50,7 +50,7 @@ async fn line(
     speaks_http: bool,
     faults: &AtomicU64,
 ) -> std::io::Result<()> {
-    if turn == 2 {
+    if turn % 20 == 2 {
         faults.fetch_add(1, Ordering::Relaxed);
         if speaks_http {
             // Of the request its beginning is enough.
@@ -83,7 +83,7 @@ async fn line(
                     to_client.write_all(&chunk[..read / 2]).await?;
                     return Err(std::io::ErrorKind::ConnectionReset.into());
                 }
-                8 => tokio::time::sleep(Duration::from_millis(300)).await,
+                8 | 28 => tokio::time::sleep(Duration::from_millis(300)).await,
                 _ => {}
             }
             to_client.write_all(&chunk[..read]).await?;

@@ -16,8 +16,8 @@ use crate::source::{BATCH_BYTES, BATCH_ITEMS, Batch, Content, Envelope, Fault, R
 use crate::store::Object;
 
 /// Pauses before a request is made again: from the first, doubled, to the last.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
+const LAST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 8 } else { 2_000 });
 /// Downloads under way.
 const AT_ONCE: usize = 8;
 /// An empty object is reported when it was empty for so long.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::brake::{Alarm, Brake, Pace};
 use super::delivery::{Change, Delivery, Entry, lane};
 use super::handle::Ledger;
-use super::sql::{OptionalExtension, Row, Sql, params};
+use super::sql::{OptionalExtension, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
 use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
@@ -42,8 +42,11 @@ impl Ledger {
     ) -> Result<Vec<Accepted>, Fault> {
         // Texts are made here, so that the writing thread only writes.
         let batch: Vec<Incoming> = batch.into_iter().map(Incoming::new).collect();
-        let source = source.to_owned();
+        let (source, reading) = (source.to_owned(), self.reading());
         self.write(move |tx| {
+            if let Some(reading) = &reading {
+                reading.check(tx.sql)?;
+            }
             let intake = Intake { tx, planner: &*planner, brake: planner.brake(), now };
             let accepted = batch.iter().map(|message| intake.message(message)).collect::<Result<_, _>>()?;
             if let Some((key, value)) = &position {
@@ -217,7 +220,7 @@ impl Intake<'_> {
         let old: Option<(String, String)> = self
             .tx
             .sql
-            .prepare_cached("SELECT state, raw_digest FROM messages WHERE id = ?1")?
+            .prepare_cached("SELECT state, raw_digest FROM messages WHERE id = ?1 /*pg FOR UPDATE*/")?
             .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((state, raw_digest)) = old else { return Ok(None) };
@@ -367,28 +370,28 @@ impl Intake<'_> {
         Ok((version, self.deliver(known.id, version, &legs, &pace)?))
     }
 
+    /// The session, which stays as it is until the transaction ends.
     fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
-        let read = |row: &Row<'_>| {
-            Ok(Known {
-                id: row.get(0)?,
-                newest: row.get(1)?,
-                updated_us: row.get(2)?,
-                version: row.get(3)?,
-                digest: row.get(4)?,
-                emptied: row.get(5)?,
-            })
-        };
         let key = &new.key;
-        Ok(self
+        let session: Option<(i64, i64, Option<i64>)> = self
             .tx
             .sql
             .prepare_cached(
-                "SELECT s.id, s.newest, s.updated_us, v.id, v.digest, s.content_removed_at IS NOT NULL FROM sessions s \
-                 JOIN versions v ON v.session = s.id AND v.number = s.newest \
-                 WHERE s.instance = ?1 AND s.channel = ?2 AND s.session_id = ?3",
+                "SELECT id, newest, updated_us FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3 \
+                 /*pg FOR UPDATE*/",
             )?
-            .query_row([key.instance.as_str(), key.channel.as_str(), key.id.as_str()], read)
-            .optional()?)
+            .query_row([key.instance.as_str(), key.channel.as_str(), key.id.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        let Some((id, newest, updated_us)) = session else { return Ok(None) };
+        // Apart, because what was waited for may have added it.
+        let (version, digest) = self
+            .tx
+            .sql
+            .prepare_cached("SELECT id, digest FROM versions WHERE session = ?1 AND number = ?2")?
+            .query_row([id, newest], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Some(Known { id, newest, updated_us, version, digest }))
     }
 
     fn insert_session(&self, new: &NewSession, updated_us: Option<i64>) -> Result<i64, Fault> {

@@ -215,7 +215,18 @@ const RULES: &[Rule] = &[
     ),
     Rule(
         "a row belongs to one that is not there",
-        "SELECT \"table\" || ' ' || coalesce(rowid, '?') || ' of ' || parent FROM pragma_foreign_key_check",
+        "SELECT 'raws of messages ' || message FROM raws c WHERE NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = c.message) \
+         UNION ALL SELECT 'versions of sessions ' || session FROM versions c WHERE NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = c.session) \
+         UNION ALL SELECT 'versions of messages ' || message FROM versions c WHERE NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = c.message) \
+         UNION ALL SELECT 'found of messages ' || message FROM found c WHERE NOT EXISTS (SELECT 1 FROM messages p WHERE p.id = c.message) \
+         UNION ALL SELECT 'found of sessions ' || session FROM found c WHERE NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = c.session) \
+         UNION ALL SELECT 'found of versions ' || version FROM found c WHERE NOT EXISTS (SELECT 1 FROM versions p WHERE p.id = c.version) \
+         UNION ALL SELECT 'deliveries of sessions ' || session FROM deliveries c WHERE NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = c.session) \
+         UNION ALL SELECT 'deliveries of versions ' || version FROM deliveries c WHERE NOT EXISTS (SELECT 1 FROM versions p WHERE p.id = c.version) \
+         UNION ALL SELECT 'attempts of deliveries ' || delivery FROM attempts c WHERE NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = c.delivery) \
+         UNION ALL SELECT 'applied of sessions ' || session FROM applied c WHERE NOT EXISTS (SELECT 1 FROM sessions p WHERE p.id = c.session) \
+         UNION ALL SELECT 'applied of deliveries ' || delivery FROM applied c WHERE NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = c.delivery) \
+         UNION ALL SELECT 'repeats of deliveries ' || delivery FROM repeats c WHERE NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.id = c.delivery)",
     ),
 ];
 
@@ -334,6 +345,8 @@ impl Ledger {
         }
         let said: Vec<String> = self
             .read(|sql| {
+                // PostgreSQL sees to its own soundness (`data_checksums`).
+                let Sql::Lite(_) = sql else { return Ok(Vec::new()) };
                 let mut statement = sql.prepare_cached("PRAGMA integrity_check(20)")?;
                 let rows = statement.query_map([], |row| row.get(0))?;
                 Ok(rows.collect::<Result<_, _>>()?)

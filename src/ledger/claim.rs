@@ -20,12 +20,15 @@ use crate::session::{Channel, SessionKey};
 /// missed and made again. So it is left alone for so long, in milliseconds.
 const GRACE_MS: i64 = 15_000;
 
+/// Leases that ended while the database was away are left alone for so long.
+const REUNION: Duration = Duration::from_secs(15);
+
 /// Due heads of one destination: never tried.
 const FRESH: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3 /*pg FOR UPDATE SKIP LOCKED*/";
 /// Due heads of one destination: tried before.
 const AGAIN: &str = "SELECT id FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
-                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+                     AND destination = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3 /*pg FOR UPDATE SKIP LOCKED*/";
 /// When the next one of a destination is due.
 const NEXT_FRESH: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts = 0 \
                           AND destination = ?1";
@@ -52,7 +55,10 @@ impl Ledger {
         let turn = self.turn();
         self.write(move |tx| {
             let at = now.as_millisecond();
-            take_back(tx.sql, at, now)?;
+            // After the database was away, everybody has the time to say that he is there.
+            if !tx.sql.is_renewed_within(REUNION) {
+                take_back(tx.sql, at, now)?;
+            }
             expire_parked(tx.sql, now)?;
             let mut lines = Vec::with_capacity(destinations.len());
             for (destination, room) in &destinations {
@@ -71,15 +77,39 @@ impl Ledger {
     }
 
     /// Takes back everything that is being sent: for the start of the one service that owns the ledger
-    /// ([`Ledger::own`]), when whoever held the leases is dead. Each waits again, marked uncertain, with an
+    /// ([`Ledger::own`]), when whoever held the leases is dead. Where several share the ledger, only those whose lease
+    /// has ended. Each waits again, marked uncertain, with an
     /// attempt that says so. Returns how many there were.
     pub async fn recover(&self, now: Timestamp) -> Result<usize, Fault> {
         self.write(move |tx| {
-            let taken = take_back(tx.sql, i64::MAX, now)?;
+            let until = if tx.sql.is_shared() { now.as_millisecond() } else { i64::MAX };
+            let taken = take_back(tx.sql, until, now)?;
             if taken > 0 {
                 tx.wake();
             }
             Ok(taken)
+        })
+        .await
+    }
+
+    /// Prolongs leases until this moment; gives the deliveries that are still held under them.
+    pub async fn prolong(&self, leases: Vec<(DeliveryId, i64)>, until: Timestamp) -> Result<Vec<DeliveryId>, Fault> {
+        const AT_ONCE: usize = 500;
+        self.write(move |tx| {
+            let mut held = Vec::with_capacity(leases.len());
+            for leases in leases.chunks(AT_ONCE) {
+                let pairs: Vec<String> = leases.iter().map(|(id, lease)| format!("({}, {lease})", id.0)).collect();
+                let mut statement = tx.sql.prepare_cached(&format!(
+                    "UPDATE deliveries SET leased_until = {} WHERE state = 'sending' AND (id, lease) IN (VALUES {}) \
+                     RETURNING id",
+                    until.as_millisecond(),
+                    pairs.join(", ")
+                ))?;
+                for id in statement.query_map([], |row| row.get(0))? {
+                    held.push(DeliveryId(id?));
+                }
+            }
+            Ok(held)
         })
         .await
     }

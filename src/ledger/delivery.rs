@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 
 use super::sql::{self, OptionalExtension, Row, Sql, params};
-use super::{DeliveryState, Fault};
+use super::{DeliveryState, Fault, lock};
 use crate::outcome::Reason;
 
 /// The lane of a record, or of a session that has none yet.
@@ -74,32 +74,47 @@ macro_rules! select {
 }
 
 impl Delivery {
-    /// The delivery with this id.
+    /// The delivery with this id, which stays as it is until the transaction ends.
     pub(super) fn find(sql: &Sql, id: i64) -> Result<Option<Self>, Fault> {
-        Ok(sql.prepare_cached(select!("d.id = ?1"))?.query_row([id], Self::read).optional()?)
+        let lane = if sql.is_shared() { lock::around_delivery(sql, id)? } else { None };
+        let found =
+            sql.prepare_cached(select!("d.id = ?1 /*pg FOR UPDATE OF d*/"))?.query_row([id], Self::read).optional()?;
+        match (&found, lane) {
+            (Some(found), Some(lane)) if found.lane != lane => Err(Fault::passing("the delivery changed its lane")),
+            _ => Ok(found),
+        }
     }
 
     /// What of a session waits or is parked.
     pub(super) fn unsent_of(sql: &Sql, session: i64) -> Result<Vec<Self>, Fault> {
-        let mut statement =
-            sql.prepare_cached(select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id"))?;
-        let rows = statement.query_map([session], Self::read)?.collect::<Result<_, _>>();
-        Ok(rows?)
+        let query = select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id");
+        Self::all(sql, query, session, |_, now| matches!(now.state, DeliveryState::Waiting | DeliveryState::Parked))
     }
 
     /// What is leased until this moment or a former one.
     pub(super) fn leased_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
-        let mut statement =
-            sql.prepare_cached(select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id"))?;
-        let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
-        Ok(rows?)
+        let query = select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id /*pg LIMIT 64*/");
+        Self::all(sql, query, moment, |found, now| now.state == found.state && now.lease == found.lease)
     }
 
     /// Parked ones whose deadline has come.
     pub(super) fn parked_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
-        let mut statement = sql.prepare_cached(select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at"))?;
-        let rows = statement.query_map([moment], Self::read)?.collect::<Result<_, _>>();
-        Ok(rows?)
+        let query = select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at /*pg LIMIT 64*/");
+        Self::all(sql, query, moment, |found, now| now.state == found.state)
+    }
+
+    /// What a query finds. Where others may change it meanwhile, each is locked, and is left out if it is not any more
+    /// what was looked for.
+    fn all(sql: &Sql, query: &str, of: i64, is_still: impl Fn(&Self, &Self) -> bool) -> Result<Vec<Self>, Fault> {
+        let found: Vec<Self> = sql.prepare_cached(query)?.query_map([of], Self::read)?.collect::<Result<_, _>>()?;
+        if !sql.is_shared() {
+            return Ok(found);
+        }
+        let mut held = Vec::with_capacity(found.len());
+        for found in found {
+            held.extend(Self::find(sql, found.id)?.filter(|now| is_still(&found, now)));
+        }
+        Ok(held)
     }
 
     fn read(row: &Row<'_>) -> sql::Result<Self> {
@@ -124,6 +139,7 @@ impl Delivery {
         let at = now.as_millisecond();
         if let Some(record) = record {
             self.lane = lane(Some(record), self.session);
+            lock::lane(sql, &self.destination, &self.lane)?;
             sql.prepare_cached("UPDATE deliveries SET record = ?2, lane = ?3 WHERE id = ?1")?
                 .execute(params![self.id, record, self.lane])?;
         }
@@ -180,6 +196,7 @@ impl Entry<'_> {
     /// Writes the row, at its place in line; gives its number.
     pub(super) fn insert(&self, sql: &Sql, now: Timestamp) -> Result<i64, Fault> {
         let lane = lane(self.record, self.session);
+        lock::lane(sql, self.destination, &lane)?;
         let head = self.state == DeliveryState::Waiting && is_free(sql, self.destination, &lane)?;
         sql.prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
             .execute([self.destination])?;

@@ -7,7 +7,8 @@
 //!
 //! The bytes leave the files too: `secure_delete` overwrites what is freed; as SQLite moves rows within and between
 //! pages without it, contents are overwritten in place first, and a ledger that is not large is written anew;
-//! the write-ahead log is carried over and cut.
+//! the write-ahead log is carried over and cut. On PostgreSQL it is an ordinary transaction: the bytes go when its vacuum
+//! comes, and with its write-ahead log.
 
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
-use super::Fault;
 use super::delivery::advance;
 use super::handle::Ledger;
 use super::retention::remove_raw;
 use super::sql::{OptionalExtension, Sql, params};
+use super::{Fault, lock};
 use crate::ids::{DeliveryId, MessageId};
 use crate::session::SessionKey;
 
@@ -57,7 +58,10 @@ pub struct Erased {
 impl Ledger {
     /// Removes a session; `None` if there is no such one. With `dry_run` it only says what it would remove.
     pub async fn erase(&self, key: &SessionKey, dry_run: bool, now: Timestamp) -> Result<Option<Erased>, Fault> {
-        let (path, key) = (self.path().to_owned(), key.clone());
+        let key = key.clone();
+        let Some(path) = self.state().file().map(ToOwned::to_owned) else {
+            return self.write(move |tx| (Eraser { sql: tx.sql, now }).session(&key, dry_run)).await;
+        };
         let work = move || {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let sql = Connection::open_with_flags(path, flags)?;
@@ -114,7 +118,9 @@ impl Eraser<'_> {
     fn session(&self, key: &SessionKey, dry_run: bool) -> Result<Option<Erased>, Fault> {
         let id: Option<i64> = self
             .sql
-            .prepare_cached("SELECT id FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3")?
+            .prepare_cached(
+                "SELECT id FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3 /*pg FOR UPDATE*/",
+            )?
             .query_row(params![key.instance, key.channel.as_str(), key.id], |row| row.get(0))
             .optional()?;
         let Some(id) = id else { return Ok(None) };
@@ -164,7 +170,10 @@ impl Eraser<'_> {
             self.sql.prepare_cached("SELECT DISTINCT destination, lane FROM deliveries WHERE session = ?1")?;
         let lanes: Vec<(String, String)> =
             lanes.query_map([session], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        for (table, content) in CONTENTS {
+        for (destination, lane) in &lanes {
+            lock::lane(self.sql, destination, lane)?;
+        }
+        for (table, content) in CONTENTS.iter().filter(|_| !self.sql.is_shared()) {
             self.sql.execute(&format!("UPDATE {table} SET {content}"), [session])?;
         }
         for delivery in deliveries {

@@ -156,7 +156,7 @@ impl Ledger {
             for &id in &ids {
                 let state: Option<String> = tx
                     .sql
-                    .prepare_cached("SELECT state FROM messages WHERE id = ?1")?
+                    .prepare_cached("SELECT state FROM messages WHERE id = ?1 /*pg FOR UPDATE*/")?
                     .query_row([id.0], |row| row.get(0))
                     .optional()?;
                 let before = state.as_deref().and_then(MessageState::from_word);

@@ -1,64 +1,163 @@
 //! The handle to the ledger that everybody has: one writing connection on a thread of its own (`writer`), a few
 //! reading ones. Never a second writer inside one process.
 
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Fault;
 use super::place::Place;
+use super::postgres::{Pg, Server};
+use super::reading::Reading;
 use super::sql::Sql;
 use super::sqlite::{self, Ownership};
 use super::writer::{Transaction, Writer};
+use super::{Fault, key, shared};
+use crate::message::mark::InstanceKey;
 
 /// Reading connections that are kept open.
 const READERS: usize = 2;
+
+/// Where a ledger is.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// In this file.
+    File(PathBuf),
+    /// On a server, where several instances may share it.
+    Server(Arc<Server>),
+}
+
+impl State {
+    /// Opens the ledger; makes it if it is not there. Blocks.
+    pub fn open(&self) -> Result<Ledger, Fault> {
+        match self {
+            Self::File(path) => Ledger::open(path),
+            Self::Server(server) => Ledger::connect(server.clone()),
+        }
+    }
+
+    /// Whether there may be a ledger: a file that is there, or a server, which is not asked.
+    pub fn may_exist(&self) -> bool {
+        match self {
+            Self::File(path) => path.exists(),
+            Self::Server(_) => true,
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Server(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    /// The path, or the address without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Server(server) => write!(f, "{server}"),
+        }
+    }
+}
 
 /// The durable tables. A handle: cloning it is cheap, the last one closes the file.
 #[derive(Clone)]
 pub struct Ledger {
     inner: Arc<Inner>,
+    /// The lease that it accepts under, if it needs one.
+    reading: Option<Arc<Reading>>,
 }
 
 struct Inner {
-    path: PathBuf,
-    place: Place,
+    state: State,
+    /// Only a file can be moved away.
+    place: Option<Place>,
     // Closed before the writer, which leaves one file behind if it is the last.
     readers: Mutex<Vec<Sql>>,
     writer: Writer,
     due: Arc<Notify>,
     turn: AtomicUsize,
+    /// Tells this instance from others.
+    holder: String,
 }
 
 impl Ledger {
     /// Opens the ledger in this file, makes it and its folder if they are not there (for the owner's eyes
     /// only), and brings its schema to the newest. Blocks for some milliseconds.
     pub fn open(path: &Path) -> Result<Self, Fault> {
+        let file = path.to_owned();
+        Self::with(State::File(path.to_owned()), move || sqlite::connect_to_write(&file))
+    }
+
+    /// Opens the ledger on this server, and brings its schema to the newest. Blocks until it answers.
+    pub fn connect(server: Arc<Server>) -> Result<Self, Fault> {
+        let to = server.clone();
+        Self::with(State::Server(server), move || {
+            let sql = Sql::Pg(Pg::new(to));
+            shared::migrate(&sql)?;
+            Ok(sql)
+        })
+    }
+
+    fn with(state: State, connect: impl FnOnce() -> Result<Sql, Fault> + Send + 'static) -> Result<Self, Fault> {
         let due = Arc::new(Notify::new());
-        let writer = sqlite::connect_to_write(path)
-            .and_then(|sql| Writer::start(sql, due.clone()))
-            .map_err(|fault| Fault::new(format!("{}: {}", path.display(), fault.detail)))?;
-        let readers = Mutex::new(Vec::new());
-        let (path, place) = (path.to_owned(), Place::of(path));
-        Ok(Self { inner: Arc::new(Inner { path, place, readers, writer, due, turn: AtomicUsize::new(0) }) })
+        let writer =
+            Writer::start(connect, due.clone()).map_err(|fault| Fault::new(format!("{state}: {}", fault.detail)))?;
+        let (readers, turn) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+        let place = state.file().map(Place::of);
+        let holder = format!("{:016x}", fastrand::u64(..));
+        Ok(Self { inner: Arc::new(Inner { state, place, readers, writer, due, turn, holder }), reading: None })
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.inner.path
+    pub fn state(&self) -> &State {
+        &self.inner.state
+    }
+
+    /// Whether several instances may run on it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.state, State::Server(_))
+    }
+
+    /// The key by which this instance knows its own mail; on a server it is that of all instances. One is made from
+    /// `random` if there is none yet.
+    pub async fn instance_key(&self, random: [u8; 32]) -> io::Result<InstanceKey> {
+        match &self.inner.state {
+            State::File(path) => key::instance_key(path, random),
+            State::Server(_) => self.known_key().await?.ok_or_else(|| io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The key, if there is one yet.
+    pub async fn known_key(&self) -> io::Result<Option<InstanceKey>> {
+        match &self.inner.state {
+            State::File(path) => key::known_key(path),
+            State::Server(_) => {
+                let text = self.read(|sql| shared::key(sql)).await.map_err(io::Error::other)?;
+                Ok(InstanceKey::from_text(&text))
+            }
+        }
     }
 
     /// Claims the ledger for the service of this process: only its holder may call `recover` and dispatch.
     /// `None` if another process holds it. The lock is the kernel's on `<ledger>.lock`, so it ends with
-    /// the process, however that ends; commands that read or change single rows need none.
+    /// the process, however that ends; commands that read or change single rows need none. On a server everybody has
+    /// it.
     pub fn own(&self) -> Result<Option<Ownership>, Fault> {
-        sqlite::own(&self.inner.path)
+        match &self.inner.state {
+            State::File(path) => sqlite::own(path),
+            State::Server(_) => Ok(Some(Ownership::shared())),
+        }
     }
 
     /// Notified after each commit of this process that made a delivery due. It keeps one notice, so a
-    /// dispatcher that looks first and waits then misses none.
+    /// dispatcher that looks first and waits then misses none. What others do on a server is not told.
     pub fn waiting(&self) -> Arc<Notify> {
         self.inner.due.clone()
     }
@@ -73,16 +172,30 @@ impl Ledger {
         self.inner.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Changes the ledger; returns after the commit. `work` is made again if somebody else was in its way.
+    pub(super) fn holder(&self) -> String {
+        self.inner.holder.clone()
+    }
+
+    pub(super) fn reading(&self) -> Option<Arc<Reading>> {
+        self.reading.clone()
+    }
+
+    pub(super) fn under(&self, reading: Arc<Reading>) -> Self {
+        Self { inner: self.inner.clone(), reading: Some(reading) }
+    }
+
+    /// Changes the ledger; returns after the commit. `work` is made again if somebody else was in its way, or if it is
+    /// not known whether it was committed, so it must come to the same then.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, Fault>
     where
         T: Send + 'static,
         F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        self.inner.place.check()?;
+        let place = self.inner.place.as_ref();
+        place.map_or(Ok(()), Place::check)?;
         let done = self.inner.writer.write(work).await?;
         // It may have been moved meanwhile: then this is not where the next start finds it.
-        self.inner.place.check()?;
+        place.map_or(Ok(()), Place::check)?;
         Ok(done)
     }
 
@@ -115,14 +228,17 @@ impl Ledger {
         {
             return Ok(sql);
         }
-        let sql = sqlite::connect_to_read(&self.inner.path)?;
+        let sql = match &self.inner.state {
+            State::File(path) => sqlite::connect_to_read(path)?,
+            State::Server(server) => Sql::Pg(Pg::new(server.clone())),
+        };
         sql.begin_reading()?;
         Ok(sql)
     }
 }
 
-impl std::fmt::Debug for Ledger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").field("path", &self.inner.path).finish_non_exhaustive()
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("state", &self.inner.state).finish_non_exhaustive()
     }
 }

@@ -9,19 +9,24 @@ mod audit;
 mod backlog;
 mod brake;
 mod claim;
+mod copy;
 mod delivery;
 mod erase;
 mod hand;
 mod handle;
 mod key;
 mod known;
+mod lock;
 mod pause;
 mod place;
+mod postgres;
 mod read;
+mod reading;
 mod record;
 mod replay;
 mod retention;
 mod schema;
+mod shared;
 mod sql;
 mod sqlite;
 mod standing;
@@ -43,12 +48,14 @@ use crate::session::{Session, SessionKey};
 pub use audit::{Audit, Gap};
 pub use backlog::{Backlog, Undelivered};
 pub use brake::{Alarm, Brake};
+pub use copy::Copied;
 pub use erase::Erased;
 pub use hand::Handled;
-pub use handle::Ledger;
+pub use handle::{Ledger, State};
 pub use key::{instance_key, key_path, known_key};
 pub use known::KnownSession;
 pub use pause::Paused;
+pub use postgres::Server;
 pub use read::{DeliveryRow, Filter, MessageRow, SessionRow};
 pub use record::Recorded;
 pub use replay::{Applied, Page, Replay, Replayed, There, Whole};
@@ -67,6 +74,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// One that passes: somebody else was in the way.
+    fn passing(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), passes: true }
+    }
+
     /// A fault that stays if nothing else changes.
     pub fn new(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), passes: false }

@@ -205,7 +205,8 @@ fn one(tx: &Transaction<'_>, replay: &Replay, now: Timestamp) -> Result<Replayed
     let (leg, sql) = (&replay.leg, tx.sql);
     let counts: Option<(i64, bool)> = sql
         .prepare_cached(
-            "SELECT v.session, v.number = s.newest FROM versions v JOIN sessions s ON s.id = v.session WHERE v.id = ?1",
+            "SELECT v.session, v.number = s.newest FROM versions v JOIN sessions s ON s.id = v.session WHERE v.id = ?1 \
+             /*pg FOR UPDATE OF s*/",
         )?
         .query_row([replay.version.0], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Fault;
 
 /// File `n` brings a ledger from version `n` to `n + 1`. Files are only ever added.
-const MIGRATIONS: &[&str] =
+pub(super) const MIGRATIONS: &[&str] =
     &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
 
 /// What this program brings a ledger to.

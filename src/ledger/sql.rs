@@ -4,9 +4,13 @@
 //! every engine takes; integers stand for booleans, moments are milliseconds. `README.md`, "Two engines", has the
 //! rules. Nothing else here knows what the tables mean.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, Rows, ToSql};
 
+use super::postgres::{self, Pg};
 use super::sqlite;
 
 /// A value on its way into a statement.
@@ -57,18 +61,33 @@ impl<T: Param> Param for Option<T> {
     }
 }
 
-/// A parameter that owns its value, for lists of conditions.
+/// A parameter that owns its value, for lists of them.
 #[derive(Debug, Clone)]
 pub(super) enum Held {
+    Null,
     Integer(i64),
     Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Held {
+    /// Its bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => size_of::<i64>(),
+        }
+    }
 }
 
 impl Param for Held {
     fn value(&self) -> Value<'_> {
         match self {
+            Self::Null => Value::Null,
             Self::Integer(value) => Value::Integer(*value),
             Self::Text(value) => Value::Text(value),
+            Self::Bytes(value) => Value::Bytes(value),
         }
     }
 }
@@ -88,23 +107,23 @@ impl From<String> for Held {
 /// The parameters of one call, in the order of their numbers.
 pub(super) trait Params {
     /// Hands over each with its number, from 1.
-    fn each(&self, to: &mut dyn FnMut(usize, Value<'_>) -> Result<()>) -> Result<()>;
+    fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()>;
 }
 
 impl<T: Param> Params for &[T] {
-    fn each(&self, to: &mut dyn FnMut(usize, Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
         (1..).zip(self.iter()).try_for_each(|(number, param)| to(number, param.value()))
     }
 }
 
 impl<T: Param> Params for Vec<T> {
-    fn each(&self, to: &mut dyn FnMut(usize, Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
         self.as_slice().each(to)
     }
 }
 
 impl Params for [&dyn Param; 0] {
-    fn each(&self, _: &mut dyn FnMut(usize, Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<'p>(&'p self, _: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
         Ok(())
     }
 }
@@ -112,7 +131,7 @@ impl Params for [&dyn Param; 0] {
 macro_rules! arrays {
     ($($count:literal)*) => {
         $(impl<T: Param> Params for [T; $count] {
-            fn each(&self, to: &mut dyn FnMut(usize, Value<'_>) -> Result<()>) -> Result<()> {
+            fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
                 self.as_slice().each(to)
             }
         })*
@@ -135,6 +154,9 @@ pub(super) enum Error {
     /// SQLite says so.
     #[error(transparent)]
     Lite(#[from] rusqlite::Error),
+    /// PostgreSQL, or the way to it.
+    #[error(transparent)]
+    Pg(#[from] postgres::Error),
     /// There is no row where one was asked for.
     #[error("a row is not there")]
     NoRow,
@@ -149,7 +171,7 @@ pub(super) enum Error {
 impl Error {
     /// Whether the same change can succeed if it is made anew: somebody else was in the way.
     pub(super) fn passes(&self) -> bool {
-        false
+        matches!(self, Self::Pg(error) if error.passes())
     }
 
     /// A word in a column that has no meaning here.
@@ -268,6 +290,7 @@ impl Place for usize {
 /// One row of an answer.
 pub(super) enum Row<'r> {
     Lite(&'r rusqlite::Row<'r>),
+    Pg(&'r postgres::Row),
 }
 
 impl Row<'_> {
@@ -288,6 +311,7 @@ impl Row<'_> {
                     Cell::Text(std::str::from_utf8(text).map_err(|_| Error::Column("a text that is not UTF-8".into()))?)
                 }
             }),
+            Self::Pg(row) => Ok(row.try_get(column).map_err(postgres::Error::from)?),
         }
     }
 }
@@ -295,6 +319,7 @@ impl Row<'_> {
 /// A connection to an engine.
 pub(super) enum Sql {
     Lite(Connection),
+    Pg(Pg),
 }
 
 impl Sql {
@@ -302,6 +327,7 @@ impl Sql {
     pub(super) fn prepare_cached(&self, text: &str) -> Result<Statement<'_>> {
         match self {
             Self::Lite(connection) => Ok(Statement::Lite(connection.prepare_cached(text)?, connection)),
+            Self::Pg(pg) => Ok(Statement::Pg(pg, pg.statement(text))),
         }
     }
 
@@ -324,51 +350,71 @@ impl Sql {
     pub(super) fn execute_batch(&self, text: &str) -> Result<()> {
         match self {
             Self::Lite(connection) => Ok(connection.execute_batch(text)?),
+            Self::Pg(pg) => Ok(pg.batch(text)?),
         }
+    }
+
+    /// Whether other instances may change the same tables meanwhile.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Pg(_))
     }
 
     /// Begins a transaction that changes something.
     pub(super) fn begin(&self) -> Result<()> {
-        self.step("BEGIN IMMEDIATE")
+        self.step("BEGIN IMMEDIATE", Pg::begin)
     }
 
     /// Begins one that reads, all from one moment.
     pub(super) fn begin_reading(&self) -> Result<()> {
-        self.step("BEGIN")
+        self.step("BEGIN", Pg::begin_reading)
+    }
+
+    /// Begins one that changes something and may take as long as it takes.
+    pub(super) fn begin_long(&self) -> Result<()> {
+        self.step("BEGIN IMMEDIATE", Pg::begin_long)
     }
 
     /// Marks where the next change begins.
     pub(super) fn mark(&self) -> Result<()> {
-        self.step("SAVEPOINT job")
+        self.step("SAVEPOINT job", Pg::mark)
     }
 
     /// Keeps what was done since the mark.
     pub(super) fn keep(&self) -> Result<()> {
-        self.step("RELEASE job")
+        self.step("RELEASE job", Pg::keep)
     }
 
     /// Undoes what was done since the mark.
     pub(super) fn undo(&self) -> Result<()> {
-        self.step("ROLLBACK TO job")?;
-        self.step("RELEASE job")
+        self.step("ROLLBACK TO job", Pg::undo)?;
+        self.step("RELEASE job", |_| Ok(()))
     }
 
     /// Makes the transaction durable.
     pub(super) fn commit(&self) -> Result<()> {
-        self.step("COMMIT")
+        self.step("COMMIT", Pg::commit)
     }
 
     /// Ends the transaction without a trace.
     pub(super) fn roll_back(&self) {
         if self.is_open() {
-            let _ = self.step("ROLLBACK");
+            let _ = self.step("ROLLBACK", |pg| {
+                pg.roll_back();
+                Ok(())
+            });
         }
+    }
+
+    /// Whether the connection took the place of a lost one less than so long ago.
+    pub(super) fn is_renewed_within(&self, time: Duration) -> bool {
+        matches!(self, Self::Pg(pg) if pg.is_renewed_within(time))
     }
 
     /// Whether a transaction is open: a fault of the disk can end it by itself.
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Lite(connection) => !connection.is_autocommit(),
+            Self::Pg(pg) => pg.is_open(),
         }
     }
 
@@ -376,6 +422,7 @@ impl Sql {
     pub(super) fn changes(&self) -> u64 {
         match self {
             Self::Lite(connection) => connection.total_changes(),
+            Self::Pg(pg) => pg.changes(),
         }
     }
 
@@ -383,6 +430,7 @@ impl Sql {
     pub(super) fn rest(&self) {
         match self {
             Self::Lite(connection) => sqlite::checkpoint(connection),
+            Self::Pg(_) => {}
         }
     }
 
@@ -390,17 +438,22 @@ impl Sql {
     pub(super) fn close(&self) {
         match self {
             Self::Lite(connection) => sqlite::close(connection),
+            Self::Pg(_) => {}
         }
     }
 
-    fn step(&self, text: &str) -> Result<()> {
-        self.execute(text, []).map(drop)
+    fn step(&self, lite: &str, other: impl FnOnce(&Pg) -> std::result::Result<(), postgres::Error>) -> Result<()> {
+        match self {
+            Self::Lite(_) => self.execute(lite, []).map(drop),
+            Self::Pg(pg) => Ok(other(pg)?),
+        }
     }
 }
 
 /// A statement of a connection.
 pub(super) enum Statement<'s> {
     Lite(CachedStatement<'s>, &'s Connection),
+    Pg(&'s Pg, Arc<str>),
 }
 
 impl Statement<'_> {
@@ -411,6 +464,7 @@ impl Statement<'_> {
                 bind(statement, &params)?;
                 Ok(statement.raw_execute()?)
             }
+            Self::Pg(pg, text) => Ok(usize::try_from(pg.run(text, &params)?.1).unwrap_or(usize::MAX)),
         }
     }
 
@@ -424,6 +478,10 @@ impl Statement<'_> {
                     changed => Err(rusqlite::Error::StatementChangedRows(changed).into()),
                 }
             }
+            Self::Pg(pg, text) => {
+                let (rows, _) = pg.run(&format!("{text} RETURNING id"), &params)?;
+                Row::Pg(rows.first().ok_or(Error::NoRow)?).get(0)
+            }
         }
     }
 
@@ -436,6 +494,7 @@ impl Statement<'_> {
     pub(super) fn query_row<T>(&mut self, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Lite(statement, _) => read(&Row::Lite(rows(statement, &params)?.next()?.ok_or(Error::NoRow)?)),
+            Self::Pg(pg, text) => read(&Row::Pg(pg.run(text, &params)?.0.first().ok_or(Error::NoRow)?)),
         }
     }
 
@@ -451,6 +510,14 @@ impl Statement<'_> {
                 let mut rows = rows(statement, &params)?;
                 while let Some(row) = rows.next()? {
                     all.push(read(&Row::Lite(row)));
+                    if all.last().is_some_and(Result::is_err) {
+                        break;
+                    }
+                }
+            }
+            Self::Pg(pg, text) => {
+                for row in &pg.run(text, &params)?.0 {
+                    all.push(read(&Row::Pg(row)));
                     if all.last().is_some_and(Result::is_err) {
                         break;
                     }

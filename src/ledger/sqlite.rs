@@ -19,7 +19,14 @@ const CHECKPOINT_PAGES: i64 = 1_024;
 /// Held by the one service that runs on a ledger; dropping it (or the end of the process) lets go.
 #[derive(Debug)]
 pub struct Ownership {
-    _lock: File,
+    _lock: Option<File>,
+}
+
+impl Ownership {
+    /// Of a ledger that everybody may run on.
+    pub(super) fn shared() -> Self {
+        Self { _lock: None }
+    }
 }
 
 /// Takes the lock of the ledger in this file, unless another process has it.
@@ -29,7 +36,7 @@ pub(super) fn own(path: &Path) -> Result<Option<Ownership>, Fault> {
     let open = create_private(Path::new(&path)).and_then(|()| File::open(&path));
     let lock = open.map_err(|error| Fault::new(format!("its lock: {error}")))?;
     match lock.try_lock() {
-        Ok(()) => Ok(Some(Ownership { _lock: lock })),
+        Ok(()) => Ok(Some(Ownership { _lock: Some(lock) })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(Fault::new(format!("its lock: {error}"))),
     }

@@ -93,16 +93,28 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on its connection. `due` is notified after commits that made something due.
-    pub(super) fn start(sql: Sql, due: Arc<Notify>) -> Result<Self, Fault> {
+    /// Starts the thread on the connection that it makes. `due` is notified after commits that made something due.
+    pub(super) fn start(
+        connect: impl FnOnce() -> Result<Sql, Fault> + Send + 'static,
+        due: Arc<Notify>,
+    ) -> Result<Self, Fault> {
         let (jobs, waiting) = channel();
         let commits = Arc::new(AtomicU64::new(0));
-        let desk = Desk { sql, waiting, due, commits: commits.clone() };
+        let counted = commits.clone();
+        let (ready, started) = channel();
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || desk.work())
+            .spawn(move || match connect() {
+                Ok(sql) => {
+                    let _ = ready.send(Ok(()));
+                    Desk { sql, waiting, due, commits: counted }.work();
+                }
+                Err(fault) => drop(ready.send(Err(fault))),
+            })
             .map_err(|error| Fault::new(format!("its thread does not start: {error}")))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), commits })
+        let writer = Self { jobs: Some(jobs), thread: Some(thread), commits };
+        started.recv().unwrap_or_else(|_| Err(Fault::new("its thread stopped")))?;
+        Ok(writer)
     }
 
     /// Makes a change; returns after its commit.
@@ -243,7 +255,7 @@ mod tests {
         let connection = Connection::open(dir.path().join("w.db")).expect("a database");
         connection.pragma_update(None, "journal_mode", "wal").expect("wal");
         connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").expect("a table");
-        (dir, Writer::start(Sql::Lite(connection), Arc::new(Notify::new())).expect("a writer"))
+        (dir, Writer::start(move || Ok(Sql::Lite(connection)), Arc::new(Notify::new())).expect("a writer"))
     }
 
     fn insert(n: i64) -> impl Fn(&Transaction<'_>) -> Result<(), Fault> + Send + 'static {

@@ -22,12 +22,15 @@ use crate::session::stored::Stored;
 
 mod difference;
 mod keys;
+mod leases;
+mod parking;
 mod target;
 
 pub use difference::{Difference, differs};
 pub use keys::Keys;
 pub use target::{Preview, Shown, Target, Way, show};
 
+use leases::Leases;
 use target::Done;
 
 /// How deliveries are tried.
@@ -37,11 +40,17 @@ pub struct Rules {
     pub horizon: Duration,
     /// A worker that has not answered for so long has lost its lease.
     pub lease: Duration,
+    /// How long a delivery waits for its record.
+    pub park: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { horizon: Duration::from_secs(5 * 24 * 3600), lease: Duration::from_secs(900) }
+        Self {
+            horizon: Duration::from_secs(5 * 24 * 3600),
+            lease: Duration::from_secs(900),
+            park: Duration::from_secs(72 * 3600),
+        }
     }
 }
 
@@ -57,10 +66,13 @@ pub struct Dispatcher {
     pub rules: Rules,
     /// Destinations that are held or being probed.
     held: Mutex<BTreeMap<String, Held>>,
+    leases: Leases,
 }
 
 /// How long nobody looks into an idle ledger.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same where other instances put work into it.
+const LOOK_SHARED: Duration = Duration::from_millis(700);
 
 /// A destination that is held.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,7 +102,8 @@ type Lanes = BTreeMap<String, Arc<Lane>>;
 impl Dispatcher {
     /// A dispatcher for these targets.
     pub fn new(ledger: Ledger, targets: BTreeMap<String, Arc<Target>>, stored: Stored, rules: Rules) -> Self {
-        Self { ledger, targets, stored, rules, held: Mutex::default() }
+        let leases = Leases::new(ledger.clone(), rules.lease);
+        Self { ledger, targets, stored, rules, held: Mutex::default(), leases }
     }
 
     /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
@@ -109,12 +122,16 @@ impl Dispatcher {
             }
             Err(fault) => tracing::error!(error = %fault, "the held destinations can't be read"),
         }
+        let look = if self.ledger.is_shared() { LOOK_SHARED } else { LOOK };
+        let this = self.clone();
+        let keeper = tokio::spawn(async move { this.leases.keep().await });
         while !stop.is_cancelled() {
             let claimed = self.claim(&lanes).await;
             let count = claimed.len();
             for delivery in claimed {
                 if let Some(lane) = lanes.get(&delivery.destination) {
                     lane.in_hand.fetch_add(1, Ordering::Relaxed);
+                    self.leases.take(&delivery);
                     let (this, lane, ended, stop) = (self.clone(), lane.clone(), ended.clone(), stop.clone());
                     tasks.spawn(async move { this.take_on(&delivery, &lane, &ended, &stop).await });
                 }
@@ -140,7 +157,7 @@ impl Dispatcher {
             }
             // A full destination is waited for by `ended`; what is due then is claimed at once.
             // Another process (`process`, `deliveries retry`) may make something due without our being told.
-            let wait = wait.unwrap_or(LOOK).clamp(Duration::from_millis(if idle { 1 } else { 50 }), LOOK);
+            let wait = wait.unwrap_or(look).clamp(Duration::from_millis(if idle { 1 } else { 50 }), look);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work.notified() => {}
@@ -150,6 +167,7 @@ impl Dispatcher {
         }
         tasks.close();
         tasks.wait().await;
+        keeper.abort();
     }
 
     async fn claim(&self, lanes: &Lanes) -> Vec<Claimed> {
@@ -159,7 +177,7 @@ impl Dispatcher {
         if room.is_empty() {
             return Vec::new();
         }
-        match self.ledger.claim(CLAIM, &room, self.rules.lease, Timestamp::now()).await {
+        match self.ledger.claim(CLAIM, &room, self.leases.time, Timestamp::now()).await {
             Ok(claimed) => claimed,
             Err(fault) => {
                 tracing::error!(error = %fault, "no delivery could be claimed; trying again");
@@ -184,12 +202,16 @@ impl Dispatcher {
     /// and while its destination is held, it is given back untried.
     async fn take_on(&self, claimed: &Claimed, lane: &Lane, ended: &Notify, stop: &CancellationToken) {
         let turn = lane.under_way.acquire().await;
-        let finished = match self.untried(claimed, stop) {
-            Some(back) => back,
-            None => self.deliver(claimed).await,
-        };
-        drop(turn);
-        self.record(finished).await;
+        // One that is another instance's by now is not ours to send, nor to give back.
+        if self.leases.holds(claimed.delivery, stop).await {
+            let finished = match self.untried(claimed, stop) {
+                Some(back) => back,
+                None => self.deliver(claimed).await,
+            };
+            drop(turn);
+            self.record(finished).await;
+        }
+        self.leases.end(claimed.delivery);
         lane.in_hand.fetch_sub(1, Ordering::Relaxed);
         ended.notify_one();
     }
@@ -225,7 +247,13 @@ impl Dispatcher {
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
         };
         let now = Timestamp::now();
-        let next = self.next(claimed, &done.verdict, now).await;
+        let next = match parking::led(claimed, &done, self.rules.park, now) {
+            Some(next) => {
+                self.works(&claimed.destination).await;
+                next
+            }
+            None => self.next(claimed, &done.verdict, now).await,
+        };
         let (delivery, session, destination, record) = (
             claimed.delivery.0,
             claimed.key.to_string(),
@@ -234,7 +262,7 @@ impl Dispatcher {
         );
         let (reason, detail) = (next.1, done.verdict.detail.as_str());
         match &next.0 {
-            Next::Done(_) if reason == Reason::Partial => {
+            Next::Done(_) if done.verdict.class == Class::Partial => {
                 tracing::warn!(delivery, %session, %destination, record, %reason, detail, "applied a session in part");
             }
             Next::Done(DeliveryState::Unchanged) => {
@@ -255,20 +283,33 @@ impl Dispatcher {
             Next::Parked(at) => {
                 tracing::warn!(delivery, %session, %destination, until = %at, %reason, "a delivery is parked")
             }
+            // Once for each delivery; how it goes on is in the ledger.
+            Next::Again { until, .. } if claimed.attempts == 0 => {
+                tracing::warn!(delivery, %session, %destination, record, %until, %reason, detail, "a delivery is parked; its record is looked for until then")
+            }
+            Next::Again { at, .. } => {
+                tracing::debug!(delivery, %session, %destination, record, again_at = %at, %reason, detail, "a delivery stays parked")
+            }
+            Next::Moved { record: to, .. } => {
+                tracing::warn!(delivery, %session, %destination, record, %to, %reason, detail, "a delivery goes on with another record")
+            }
         }
         let outcome = match &next.0 {
             Next::Done(_) => Outcome::Delivered,
-            Next::Later(_) | Next::Back(_) | Next::Parked(_) => Outcome::Deferred,
+            Next::Later(_) | Next::Back(_) | Next::Parked(_) | Next::Again { .. } | Next::Moved { .. } => {
+                Outcome::Deferred
+            }
             Next::Dead => Outcome::Failed,
         };
+        // What an earlier attempt left open stays open until one succeeds, or all of it is known to go elsewhere.
+        let settled = outcome == Outcome::Delivered || matches!(next.0, Next::Moved { .. });
         let counted = !matches!(next.0, Next::Back(_));
         Finished {
             delivery: claimed.delivery,
             lease: claimed.lease,
             next: next.0,
             reason,
-            // What an earlier attempt left open stays open until one succeeds.
-            uncertain: outcome != Outcome::Delivered && (done.verdict.uncertain || claimed.uncertain),
+            uncertain: !settled && (done.verdict.uncertain || claimed.uncertain),
             applied: done.applied,
             attempt: counted.then(|| Attempt {
                 started_at,
@@ -299,7 +340,7 @@ impl Dispatcher {
                     if reason == Reason::Unchanged { DeliveryState::Unchanged } else { DeliveryState::Delivered };
                 (Next::Done(state), reason)
             }
-            Class::Dead => (Next::Dead, reason),
+            Class::Dead | Class::Park => (Next::Dead, reason),
             Class::Pause => (Next::Back(self.hold(&claimed.destination, verdict, now).await), reason),
             Class::Retry | Class::Conflict => {
                 let age = now.duration_since(claimed.since);

@@ -22,7 +22,7 @@ use patience::in_time;
 
 use crate::digest::sha256;
 use crate::ledger::Ledger;
-use crate::ledger::{Accepted, MessageState, NewMessage, NewSession, Planner, Standing};
+use crate::ledger::{Accepted, MessageState, Moved, NewMessage, NewSession, Planner, Standing};
 use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::message::automatic::{self, Automatic};
 use crate::message::mark::InstanceKey;
@@ -326,6 +326,9 @@ impl Intake {
         for alarm in &accepted.alarms {
             let (destination, record, detail) = (&alarm.destination, &alarm.record, &alarm.detail);
             tracing::error!(%source, %input, message, %destination, %record, %detail, "the brake holds back deliveries; `mail2crm deliveries list --state parked` shows them, `deliveries release` lets them go");
+        }
+        for Moved { session, destination, from, to } in &accepted.moved {
+            tracing::warn!(%source, %input, message, %session, %destination, %from, %to, "a session moved to another record; the former one keeps what it has");
         }
         match reason {
             _ if accepted.known => tracing::debug!(%source, %input, message, "the message was known already"),

@@ -103,6 +103,8 @@ reasons! {
     RecordNotFound = "record_not_found",
     /// The record is closed for changes.
     RecordClosed = "record_closed",
+    /// Another record took its place.
+    RecordMerged = "record_merged",
     /// More than one record fits.
     RecordAmbiguous = "record_ambiguous",
     /// Somebody else changed the record at the same time.
@@ -179,6 +181,8 @@ pub enum Class {
     Pause,
     /// This delivery can't succeed as it is.
     Dead,
+    /// The record is not there, or not ready: wait for it until the deadline, and look again now and then.
+    Park,
 }
 
 /// A judged answer: class, reason, whether the effect is uncertain, and when to come back.

@@ -7,6 +7,7 @@
 mod retention;
 mod router;
 mod targets;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +19,14 @@ use tokio_util::task::TaskTracker;
 
 pub use router::Router;
 pub use targets::{Targets, build as build_targets};
+use turn::Turn;
 
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, SourceConfig, Way};
 use crate::console::{self, Watch, Watched};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dispatch::{Dispatcher, Rules};
 use crate::intake::Intake;
-use crate::ledger::{self, Fault, Ledger};
+use crate::ledger::{Fault, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::source::{Inlet, Recipe as _};
 use crate::verify::{Dns, Verifier};
@@ -48,8 +50,12 @@ impl Service {
         let targets = targets::build(&config, &key)?;
         targets::make_folders(&config)?;
         let router = Arc::new(Router::new(&config));
-        let rules =
-            Rules { horizon: Duration::from_secs(u64::from(config.delivery.retry_hours) * 3600), ..Rules::default() };
+        let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3600);
+        let rules = Rules {
+            horizon: hours(config.delivery.retry_hours),
+            park: hours(config.delivery.park_hours),
+            ..Rules::default()
+        };
         let dispatcher = Arc::new(Dispatcher::new(ledger.clone(), targets, config.stored(), rules));
         let verifier = Arc::new(Verifier::new(Dns::network()));
         let watched = |source: &SourceConfig| (source.name.clone(), Watched::new(source.kind.period()));
@@ -73,8 +79,12 @@ impl Service {
 
     /// An intake for a source with this name.
     pub fn intake(&self, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
+        self.intake_on(self.ledger.clone(), source, rules)
+    }
+
+    fn intake_on(&self, ledger: Ledger, source: &str, rules: Arc<crate::intake::Rules>) -> Intake {
         let rules = Arc::new(crate::intake::Rules { own: Some(self.key.clone()), ..(*rules).clone() });
-        Intake::new(source, rules, self.ledger.clone(), self.router.clone(), self.verifier.clone())
+        Intake::new(source, rules, ledger, self.router.clone(), self.verifier.clone())
     }
 
     /// Delivers what is due now or soon, until nothing is. False, and nothing done, if a service runs on this
@@ -82,17 +92,27 @@ impl Service {
     pub async fn drain(&self, soon: Duration, stop: CancellationToken) -> Result<bool, Fault> {
         let Some(_own) = self.ledger.own()? else { return Ok(false) };
         self.ledger.recover(Timestamp::now()).await?;
+        self.look_for().await?;
         self.dispatcher.clone().run(stop, Some(soon)).await;
         Ok(true)
+    }
+
+    /// Where look-ups were turned on since, what is parked is looked for too.
+    async fn look_for(&self) -> Result<(), Fault> {
+        let looks_up = |way: &Way| matches!(way, Way::Rest { to, .. } if to.looks_up());
+        let all = self.config.destinations.iter().filter(|d| looks_up(&d.way));
+        self.ledger.look_for(all.map(|d| d.name.clone()).collect(), Timestamp::now()).await?;
+        Ok(())
     }
 
     /// Runs until `stop`. Only one service may run on a ledger.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
         let Some(_own) = self.ledger.own()? else {
-            let path = self.ledger.path().display();
+            let path = self.ledger.state();
             return Err(Fault::new(format!("another mail2crm runs on `{path}`; stop it, or name another `state`")));
         };
         let left = self.ledger.recover(Timestamp::now()).await?;
+        self.look_for().await?;
         if left > 0 {
             tracing::warn!(
                 deliveries = left,
@@ -148,24 +168,27 @@ impl Service {
         let name = config.name.as_str();
         let mut pause = SHORTEST;
         while !stop.is_cancelled() {
+            let Some(turn) = Turn::wait_for(&self.ledger, &config, &stop).await else { return };
             let begun = Instant::now();
             let positions = match self.ledger.positions(name).await {
                 Ok(positions) => positions,
                 Err(fault) => {
+                    turn.end().await;
                     tracing::error!(source = name, error = %fault, "the source's position can't be read; trying again");
                     wait(pause, &stop).await;
                     continue;
                 }
             };
             let (to_intake, from_source) = mpsc::channel(2);
-            let intake = tokio::spawn(self.intake(name, config.rules.clone()).serve(from_source));
+            let intake =
+                tokio::spawn(self.intake_on(turn.ledger.clone(), name, config.rules.clone()).serve(from_source));
             let source = config.kind.clone().build(Timestamp::now());
             let watched = self.watch.sources.get(name);
             let mut inlet = Inlet::new(name, to_intake);
             if let Some(watched) = watched {
                 inlet = inlet.with_pulse(watched.pulse.clone());
             }
-            let ended = source.run(inlet, positions, stop.clone()).await;
+            let ended = source.run(inlet, positions, turn.stop.clone()).await;
             if let (Some(watched), Err(fault)) = (watched, &ended) {
                 watched.stopped(Timestamp::now(), fault);
             }
@@ -173,8 +196,11 @@ impl Service {
             if let Err(error) = intake.await {
                 tracing::error!(source = name, %error, "intake stopped by a fault of this program; starting it again");
             }
+            let lost = turn.stop.is_cancelled();
+            turn.end().await;
             match ended {
                 Ok(()) if stop.is_cancelled() => return,
+                Ok(()) if lost => continue,
                 Ok(()) => tracing::info!(source = name, "the source is at its end; looking again later"),
                 Err(fault) => tracing::error!(
                     source = name, step = fault.step, reason = %fault.reason, detail = %fault.detail, again_in_seconds = pause.as_secs(),
@@ -192,12 +218,12 @@ fn key_of(config: &Config) -> Result<InstanceKey, Diagnostics> {
     let mut random = [0; 32];
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = match provider.secure_random.fill(&mut random) {
-        Ok(()) => ledger::instance_key(&config.state, random).map_err(|error| error.to_string()),
+        Ok(()) => config.ledger.instance_key(random).map_err(|error| error.to_string()),
         Err(_) => Err("the system gives no random numbers".to_owned()),
     };
     key.map_err(|sentence| {
         let fault = Diagnostic::of_file(format!("{}: state", config.shown), "not_ready", sentence);
-        fault.hint("the key of this instance, by which it knows its own mail, is a file beside the ledger").into()
+        fault.hint("the key of this instance, by which it knows its own mail, is a file beside the ledger, or in its database").into()
     })
 }
 

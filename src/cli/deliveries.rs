@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::filter::{self, FilterArgs};
 use super::{Context, Failure, Result, output};
+use crate::config::{Config, Way};
 use crate::ids::DeliveryId;
 use crate::ledger::{DeliveryState, Ledger};
 
@@ -89,7 +90,7 @@ enum Command {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result {
-    let (_, ledger) = context.open()?;
+    let (config, ledger) = context.open()?;
     let runtime = super::runtime()?;
     let now = Timestamp::now();
     let handled = match args.command {
@@ -157,10 +158,29 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         }
         Command::Discard { ids, why, dry_run } => runtime.block_on(ledger.discard(ids, &why, dry_run, now))?,
         Command::Release { ids, record, dry_run } => {
+            if let Some(record) = &record {
+                for id in &ids {
+                    let story = runtime.block_on(ledger.delivery_story(*id))?;
+                    fits(&config, story.as_ref().map_or("", |s| s.delivery.destination.as_str()), record)?;
+                }
+            }
             runtime.block_on(ledger.release(ids, record.as_deref(), dry_run, now))?
         }
     };
     output::print_handled(context.json, "delivery", &handled)
+}
+
+/// A record that can't be one of the destination's CRM is refused before anything goes there.
+fn fits(config: &Config, destination: &str, record: &str) -> Result {
+    let found = config.destinations.iter().find(|d| d.name == destination);
+    let connector = match found.map(|d| &d.way) {
+        Some(Way::Rest { to, .. } | Way::Email { to, .. }) => &to.connector,
+        _ => return Ok(()),
+    };
+    match connector.refuses_record(record).filter(|_| connector.manifest.record.required) {
+        None => Ok(()),
+        Some(why) => Err(Failure::Usage(why, format!("`--record` takes an id as `{destination}` knows it"))),
+    }
 }
 
 /// The states that a retry can be asked for.

@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result {
         let path = folder.0.join("mail2crm.toml");
         fs::write(&path, configuration(&sandbox))?;
         let config = config::load(&path, &context.catalogue()?)?;
-        let ledger = super::open_ledger(&config.state)?;
+        let ledger = super::open_ledger(&config.ledger)?;
         let service = Service::build(config, ledger.clone())?;
         let page = format!("http://{}/", sandbox.http_addr);
         eprintln!("a mailbox with {mails} sample mails   {}", folder.0.join("mailbox").display());

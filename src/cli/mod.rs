@@ -38,7 +38,7 @@ use crate::catalogue::Catalogue;
 use crate::config::{self, Config};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::ledger;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, State};
 use crate::telemetry;
 
 /// `EX_TEMPFAIL` of sysexits.h: an MTA keeps the mail and tries again.
@@ -174,17 +174,14 @@ impl Context {
     /// The configuration with its ledger, which is made if it is not there.
     fn open(&self) -> Result<(Config, Ledger)> {
         let config = self.config()?;
-        let ledger = open_ledger(&config.state)?;
+        let ledger = open_ledger(&config.ledger)?;
         Ok((config, ledger))
     }
 }
 
-fn open_ledger(path: &Path) -> Result<Ledger> {
-    Ledger::open(path).map_err(|fault| {
-        Failure::World(anyhow::anyhow!(
-            "{fault}\n  hint: `state` in the configuration names the ledger (`{}`)",
-            path.display()
-        ))
+fn open_ledger(state: &State) -> Result<Ledger> {
+    state.open().map_err(|fault| {
+        Failure::World(anyhow::anyhow!("{fault}\n  hint: `state` in the configuration names the ledger (`{state}`)"))
     })
 }
 

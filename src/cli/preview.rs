@@ -18,7 +18,7 @@ use crate::session::version::text_of;
 
 /// The ledger that previews look into for what is known; none is made.
 pub(super) fn ledger(config: &Config) -> Result<Option<Ledger>> {
-    if config.state.exists() { super::open_ledger(&config.state).map(Some) } else { Ok(None) }
+    if config.ledger.may_exist() { super::open_ledger(&config.ledger).map(Some) } else { Ok(None) }
 }
 
 /// The number that the version of a found session has, or would get, in a ledger; 1 where there is none.

@@ -61,7 +61,7 @@ pub(super) fn rules(config: &Config, source: &str) -> Rules {
 
 /// The key by which this instance knows its own mail, if it was ever started.
 pub(super) fn own_key(config: &Config) -> Option<InstanceKey> {
-    ledger::known_key(&config.state).unwrap_or_else(|error| {
+    config.ledger.known_key().unwrap_or_else(|error| {
         tracing::warn!(%error, "mail of this instance is not recognised as its own");
         None
     })
@@ -103,7 +103,7 @@ fn work(context: &Context, args: Args) -> Result {
     if args.dry_run {
         return dry_run(context, &config, &args.paths, source);
     }
-    let ledger = super::open_ledger(&config.state)?;
+    let ledger = super::open_ledger(&config.ledger)?;
     let begun = Timestamp::now();
     let service = Service::build(config, ledger.clone())?;
     let runtime = super::runtime()?;

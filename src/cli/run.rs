@@ -17,7 +17,7 @@ pub(super) struct Args {}
 pub(super) fn run(context: &Context, _: Args) -> Result {
     let config = context.config()?;
     telemetry::start(if context.verbosity < 0 { context.verbosity } else { context.verbosity + 1 }, config.log);
-    let ledger = super::open_ledger(&config.state)?;
+    let ledger = super::open_ledger(&config.ledger)?;
     let service = Service::build(config, ledger)?;
     super::runtime()?.block_on(async {
         let stop = stop_on_signal()?;

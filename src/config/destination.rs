@@ -40,9 +40,24 @@ pub struct DestinationTable {
     /// True if an OutTicket ID that names an account may be used as the record's id here.
     #[serde(default)]
     pub accounts: bool,
+    /// What to do where the record is closed, merged or gone: reasons with choices of the connector, such as
+    /// `{ record_closed = "dead", record_not_found = "park" }`.
+    pub policy: Option<BTreeMap<String, String>>,
+    /// Look for the record of a session that names none: true, or the names of the connector's look-ups.
+    pub lookup: Option<Lookups>,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// Which look-ups of the connector are turned on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Lookups {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    Named(Vec<String>),
 }
 
 fn default_concurrency() -> u32 {
@@ -166,6 +181,14 @@ fn connector(
         faults.push(places.key_fault(&key("path"), "unknown_key", "`path` goes with `storage`").hint("leave it away"));
     }
     let mut settings: Map<String, Value> = table.settings.into_iter().collect();
+    if let Some(policy) = table.policy {
+        settings.insert("policy".into(), policy.into_iter().map(|(k, v)| (k, Value::from(v))).collect());
+    }
+    match table.lookup {
+        None => {}
+        Some(Lookups::All(on)) => drop(settings.insert("lookup".into(), on.into())),
+        Some(Lookups::Named(names)) => drop(settings.insert("lookup".into(), names.into())),
+    }
     if let Some(zone) = around.time_zone
         && connector.manifest.settings.contains_key("time_zone")
     {
@@ -210,9 +233,13 @@ fn storage(name: &str, table: DestinationTable, around: &Around<'_>, faults: &mu
         );
         faults.push(fault.hint(suggest(key, known)));
     }
-    for (key, there) in
-        [("transport", table.transport.is_some()), ("smtp", table.smtp.is_some()), ("ca_file", table.ca_file.is_some())]
-    {
+    for (key, there) in [
+        ("transport", table.transport.is_some()),
+        ("smtp", table.smtp.is_some()),
+        ("ca_file", table.ca_file.is_some()),
+        ("policy", table.policy.is_some()),
+        ("lookup", table.lookup.is_some()),
+    ] {
         if there {
             faults.push(
                 places

@@ -25,10 +25,11 @@ pub use source::{BY_HAND, PIPE, PipeTable, SourceConfig, SourceTable};
 use crate::catalogue::Catalogue;
 use crate::connector::Connector;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
-use crate::ledger::Brake;
+use crate::ledger::{Brake, Server, State};
 use crate::message::Limits;
 use crate::message::authenticity::TrustPolicy;
 use crate::record::route::Route;
+use crate::secret::Secret;
 use crate::session::profile::Profile;
 use crate::session::redact::Redaction;
 use crate::session::stored::Stored;
@@ -39,9 +40,10 @@ use crate::telemetry::Form;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// The ledger: a file of the embedded database. Relative to the configuration file.
-    #[serde(default = "default_state")]
-    pub state: String,
+    /// The ledger: a file of the embedded database, relative to the configuration file; or a PostgreSQL database, which
+    /// several instances may share: `postgres://user@host/database`.
+    #[serde(default)]
+    pub state: StateKey,
     /// The time zone that templates show times in, such as `Europe/Berlin`; UTC if not set. A destination's
     /// own `time_zone` goes before it.
     pub time_zone: Option<String>,
@@ -77,8 +79,58 @@ pub struct File {
     pub route: Vec<Route>,
 }
 
-fn default_state() -> String {
-    "mail2crm.db".to_owned()
+/// Where the ledger is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum StateKey {
+    /// A path, or an address `postgres://user@host/database?sslmode=verify-full`.
+    Place(String),
+    /// An address with its password apart.
+    Server(ServerTable),
+}
+
+/// A database on a server.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTable {
+    /// `postgres://user@host:5432/database`. `sslmode` is `verify-full` unless the server is on this machine;
+    /// `sslrootcert` names a file of authorities.
+    pub url: String,
+    /// The password; without it that of the environment variable `PGPASSWORD`.
+    pub password: Option<Secret>,
+}
+
+impl Default for StateKey {
+    fn default() -> Self {
+        Self::Place("mail2crm.db".to_owned())
+    }
+}
+
+/// The ledger, and the path beside which files are kept: its own, or with a server one in the configuration's folder.
+fn check_state(key: StateKey, base: &Path, places: &Places, faults: &mut Diagnostics) -> (State, PathBuf) {
+    let (url, password, at): (_, _, &[&str]) = match key {
+        StateKey::Place(place) if !place.contains("://") => {
+            let path = base.join(place);
+            return (State::File(path.clone()), path);
+        }
+        StateKey::Place(url) => (url, None, &["state"]),
+        StateKey::Server(ServerTable { url, password }) => (url, password, &["state", "url"]),
+    };
+    let beside = base.join("mail2crm.db");
+    let server = match Server::is_one(&url) {
+        true => Server::from_url(&url, password),
+        false => Err("`state` is a path or begins with `postgres://`".to_owned()),
+    };
+    match server {
+        Ok(server) => (State::Server(Arc::new(server.below(base))), beside),
+        Err(sentence) => {
+            let fault = places.fault(at, "bad_value", sentence);
+            faults.push(fault.hint(
+                "write a path, such as `state = \"mail2crm.db\"`, or `state = \"postgres://user@host/database\"`",
+            ));
+            (State::File(beside.clone()), beside)
+        }
+    }
 }
 
 /// How log lines look.
@@ -118,7 +170,10 @@ impl Default for Delivery {
 pub struct Config {
     /// The configuration's own name, for messages.
     pub shown: String,
-    /// The ledger's file.
+    /// The ledger.
+    pub ledger: State,
+    /// The ledger's file; with a ledger on a server, a path in the configuration's folder. Renewed credentials are kept
+    /// beside it.
     pub state: PathBuf,
     /// How log lines look.
     pub log: Form,
@@ -179,14 +234,6 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let (parsed, mut faults) = settings::parse_what_is_good::<File>(file);
     let Some(Parsed { value: table, places }) = parsed else { return Err(faults) };
 
-    if table.state.contains("://") {
-        let fault = places.fault(
-            &["state"],
-            "not_supported",
-            "`state` must be a file: this version has the embedded ledger only",
-        );
-        faults.push(fault.hint("write a path, such as `state = \"mail2crm.db\"`"));
-    }
     if let Some(zone) = &table.time_zone
         && jiff::tz::TimeZone::get(zone).is_err()
     {
@@ -202,7 +249,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let pipe = source::check_pipe(table.pipe, &places, &mut faults);
     let mut profiles = Profiles { catalogue, read: BTreeMap::new() };
     let profile = profiles.get(DEFAULT_PROFILE, &mut faults);
-    let state = base.join(&table.state);
+    let (ledger, state) = check_state(table.state, base, &places, &mut faults);
     let around = source::Around { base, state: &state, limits, privacy: &privacy, places: &places };
     let mut sources = Vec::new();
     for (name, source) in table.source {
@@ -224,6 +271,7 @@ pub fn compose(file: &SourceFile, base: &Path, catalogue: &Catalogue) -> Result<
     let Some(profile) = profile else { return Err(faults) };
     faults.into_result(Config {
         shown: file.name.to_string(),
+        ledger,
         state,
         log: match table.log {
             Log::Text => Form::Text,

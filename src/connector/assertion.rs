@@ -42,6 +42,7 @@ pub(crate) struct Assertion {
 pub(crate) enum Test {
     Present(bool),
     Equals(Box<Inline>),
+    Begins(Box<Inline>),
     SomeMatch(Regex),
     NoneMatch(Regex),
 }
@@ -67,7 +68,7 @@ impl Expected {
         let Some(body) = answer.json() else { return Ok(Some(not_the_interface(answer))) };
         let mut worst: Option<Verdict> = None;
         for assertion in &self.json {
-            if assertion.test.holds(&assertion.path, body, context)? {
+            if assertion.holds(body, context)? {
                 continue;
             }
             let judgement = assertion.otherwise.as_ref().or(self.otherwise.as_ref());
@@ -113,6 +114,13 @@ pub(crate) fn not_the_interface(answer: &Answer<'_>) -> Verdict {
     )
 }
 
+impl Assertion {
+    /// Whether it holds of a body.
+    pub(crate) fn holds(&self, body: &Value, context: &Context) -> Result<bool, RenderFault> {
+        self.test.holds(&self.path, body, context)
+    }
+}
+
 impl Test {
     fn holds(&self, path: &JsonPath, body: &Value, context: &Context) -> Result<bool, RenderFault> {
         let mut selected = path.query(body).into_iter();
@@ -121,6 +129,10 @@ impl Test {
             Self::Equals(template) => {
                 let wanted = template.text(context)?;
                 selected.any(|v| text_of(v) == wanted)
+            }
+            Self::Begins(template) => {
+                let wanted = template.text(context)?;
+                !wanted.is_empty() && selected.any(|v| text_of(v).starts_with(&wanted))
             }
             Self::SomeMatch(regex) => selected.any(|v| regex.is_match(&text_of(v))),
             Self::NoneMatch(regex) => !selected.any(|v| regex.is_match(&text_of(v))),

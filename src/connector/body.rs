@@ -11,8 +11,8 @@ use super::url;
 /// A part of a multipart body, ready.
 pub(super) struct Part {
     pub(super) name: String,
-    /// File name and content type, for a file.
-    pub(super) file: Option<(String, &'static str)>,
+    pub(super) file_name: Option<String>,
+    pub(super) content_type: Option<String>,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -39,8 +39,11 @@ pub(super) fn multipart(parts: &[Part], marker: &str) -> Body {
     let mut bytes = Vec::with_capacity(parts.iter().map(|p| p.bytes.len() + 200).sum());
     for part in parts {
         let mut head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{}\"", quoted(&part.name));
-        if let Some((name, content_type)) = &part.file {
-            head.push_str(&format!("; filename=\"{}\"\r\nContent-Type: {content_type}", quoted(name)));
+        if let Some(name) = &part.file_name {
+            head.push_str(&format!("; filename=\"{}\"", quoted(name)));
+        }
+        if let Some(content_type) = &part.content_type {
+            head.push_str(&format!("\r\nContent-Type: {content_type}"));
         }
         bytes.extend_from_slice(head.as_bytes());
         bytes.extend_from_slice(b"\r\n\r\n");
@@ -80,8 +83,18 @@ mod tests {
     #[test]
     fn a_part_can_not_end_the_body_or_add_a_header() {
         let parts = [
-            Part { name: "no\"te\r\nX: y".into(), file: None, bytes: b"--m2c-a-part--\r\n--m2c-a-partx".to_vec() },
-            Part { name: "file".into(), file: Some(("m.json".into(), "application/json")), bytes: b"{}".to_vec() },
+            Part {
+                name: "no\"te\r\nX: y".into(),
+                file_name: None,
+                content_type: None,
+                bytes: b"--m2c-a-part--\r\n--m2c-a-partx".to_vec(),
+            },
+            Part {
+                name: "file".into(),
+                file_name: Some("m.json".into()),
+                content_type: Some("application/json".into()),
+                bytes: b"{}".to_vec(),
+            },
         ];
         let body = multipart(&parts, "m2c-a");
         let text = String::from_utf8(body.bytes.to_vec()).expect("text");

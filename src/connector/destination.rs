@@ -14,11 +14,12 @@ use super::http::{Request, Response};
 use super::load::compile_inline;
 use super::manifest::{Setting, SettingKind, Transport};
 use super::plan::Prepared;
+use super::policy::Choice;
 use super::reply::{self, Statuses, status_range};
 use super::{Connector, request, step, url};
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile, suggest};
 use crate::folder::Folder;
-use crate::outcome::Verdict;
+use crate::outcome::{Reason, Verdict};
 use crate::record::{Context, Extras, FieldEntry, FieldMap, Inline, OwnValue, Place, RenderFault, Templates};
 use crate::secret::Secret;
 use crate::session::Session;
@@ -43,11 +44,15 @@ pub struct Destination {
     pub(crate) extra_headers: Vec<(String, Inline)>,
     pub(crate) payloads: BTreeMap<String, (Templates, String)>,
     pub(crate) statuses: BTreeMap<String, Statuses>,
+    /// The name of the choice for each reason; the connector's default where there is none.
+    pub(crate) policy: BTreeMap<Reason, String>,
+    /// Indexes of the look-ups that are turned on, in order.
+    pub(crate) lookups: Vec<usize>,
 }
 
 impl Destination {
     /// Checks what the operator wrote in `[destination.<name>]`. `values` are its keys but for those that belong
-    /// to every destination (`connector`, `transport`, `smtp`, …); `at` is the table's path in the file of
+    /// to every destination (`connector`, `transport`, `smtp`, …); `policy` and `lookup` are among them. `at` is the table's path in the file of
     /// `places`. Without a `transport` it is the connector's first.
     pub fn new(
         name: &str,
@@ -90,6 +95,8 @@ impl Destination {
         let statuses = reader.statuses();
         let base_url = reader.base_url(&settings_only);
         let auth = reader.auth(&settings_only);
+        let policy = reader.policy(values.get("policy"));
+        let lookups = reader.lookups(values.get("lookup"));
         let Reader { faults, settings, secrets, inline, mut maps, payloads, .. } = reader;
         let extra = connector.manifest.http.as_ref().and_then(|h| h.extra_headers.as_deref());
         let extra_headers = extra.and_then(|name| maps.remove(name)).unwrap_or_default();
@@ -107,7 +114,20 @@ impl Destination {
             extra_headers,
             payloads,
             statuses,
+            policy,
+            lookups,
         })
+    }
+
+    /// True if a record is looked for where a session names none.
+    pub fn looks_up(&self) -> bool {
+        !self.lookups.is_empty()
+    }
+
+    /// What the operator, or else the connector, says about a record that is refused for this reason.
+    pub(crate) fn choice(&self, reason: Reason) -> Option<(&str, &Choice)> {
+        let policy = self.connector.policies.iter().find(|p| p.when == reason)?;
+        policy.choice(self.policy.get(&reason).unwrap_or(&policy.default))
     }
 
     /// The secrets that requests with `with_credentials` are authorised by, in the order in which `credential`
@@ -279,6 +299,7 @@ impl Reader<'_> {
             let message = match specs.get(name) {
                 Some(spec) if usable(spec) => continue,
                 Some(_) => format!("`{name}` is of no use with this transport"),
+                None if ["policy", "lookup"].contains(&name.as_str()) => continue,
                 None if name == "values" && self.connector.setting_of(SettingKind::Fields).is_some() => continue,
                 None => format!("the connector `{}` has no setting `{name}`", self.connector.name()),
             };
@@ -495,6 +516,87 @@ impl Reader<'_> {
         FieldMap::compile(&self.fields, &own, self.places.file(), shared, &self.connector.shape)
             .map_err(|faults| self.faults.extend(faults))
             .ok()
+    }
+
+    /// `policy = { record_closed = "reopen" }`.
+    fn policy(&mut self, value: Option<&Value>) -> BTreeMap<Reason, String> {
+        let mut chosen = BTreeMap::new();
+        let Some(value) = value else { return chosen };
+        let Some(table) = value.as_object() else {
+            let hint = "write it as `policy = { record_closed = \"dead\" }`";
+            self.fault(&["policy"], "wrong_type", "`policy` must be a table of words", hint);
+            return chosen;
+        };
+        if self.transport == Transport::Email {
+            let message = "a mail is not answered: `policy` is of no use with this transport";
+            self.fault(&["policy"], "unknown_key", message, "leave it away");
+            return chosen;
+        }
+        let connector = self.connector;
+        for (word, choice) in table {
+            let policy = connector.policies.iter().find(|p| p.when.as_str() == word);
+            let Some(policy) = policy else {
+                let known = connector.policies.iter().map(|p| p.when.as_str());
+                let message = format!("the connector `{}` has no choices for `{word}`", connector.name());
+                let fault = self.places.key_fault(&[self.at, &["policy", word]].concat(), "unknown_key", message);
+                self.faults.push(fault.hint(suggest(word, known)));
+                continue;
+            };
+            match choice.as_str().and_then(|name| policy.choice(name)) {
+                Some((name, _)) => {
+                    chosen.insert(policy.when, name.to_owned());
+                }
+                None => {
+                    let words: Vec<String> = policy.choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+                    let shown = super::assertion::text_of(choice);
+                    let message = format!("`{shown}` is no choice for `{word}`");
+                    self.fault(&["policy", word], "unknown_word", message, format!("write {}", words.join(" or ")));
+                }
+            }
+        }
+        chosen
+    }
+
+    /// `lookup = true`, or the names of those that are turned on. They keep the manifest's order.
+    fn lookups(&mut self, value: Option<&Value>) -> Vec<usize> {
+        let connector = self.connector;
+        let known: Vec<&str> = connector.lookups.iter().map(|l| l.name.as_str()).collect();
+        let mut on = Vec::new();
+        match value {
+            None | Some(Value::Bool(false)) => return on,
+            Some(_) if self.transport == Transport::Email => {
+                let message = "a mail can't ask for a record: `lookup` is of no use with this transport";
+                self.fault(&["lookup"], "unknown_key", message, "leave it away");
+                return on;
+            }
+            Some(_) if known.is_empty() => {
+                let message = format!("the connector `{}` has no look-ups", connector.name());
+                let hint = "leave `lookup` away: sessions without a record id wait for one";
+                self.fault(&["lookup"], "unknown_key", message, hint);
+                return on;
+            }
+            Some(Value::Bool(true)) => on.extend(0..known.len()),
+            Some(Value::Array(list)) => {
+                for (i, name) in list.iter().enumerate() {
+                    let name = super::assertion::text_of(name);
+                    match known.iter().position(|k| *k == name) {
+                        Some(index) => on.push(index),
+                        None => {
+                            let message = format!("there is no look-up `{name}`");
+                            let hint = suggest(&name, known.iter().copied());
+                            self.fault(&["lookup", &i.to_string()], "unknown_word", message, hint);
+                        }
+                    }
+                }
+            }
+            Some(_) => {
+                let hint = format!("write `lookup = true`, or some of {}", known.join(", "));
+                self.fault(&["lookup"], "wrong_type", "`lookup` must be true or a list of names", hint);
+            }
+        }
+        on.sort_unstable();
+        on.dedup();
+        on
     }
 
     fn statuses(&mut self) -> BTreeMap<String, Statuses> {

@@ -178,7 +178,9 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
         }
     }
     inputs.applied = &applied;
-    Ok(converse(Run::new(&destination, inputs), &case.replies, now))
+    let is_search = record.is_none() && connector.manifest.record.required && destination.looks_up();
+    let run = if is_search { Run::search(&destination, inputs) } else { Run::new(&destination, inputs) };
+    Ok(converse(run, &case.replies, now))
 }
 
 /// Plays the scripted replies against the run.
@@ -301,6 +303,12 @@ fn outcome(report: &Report) -> Value {
     }
     if let Some(wait) = report.retry_after {
         out.insert("retry_after".into(), wait.as_secs().into());
+    }
+    if let Some(record) = &report.led_to {
+        out.insert("led_to".into(), record.as_str().into());
+    }
+    if !report.candidates.is_empty() {
+        out.insert("candidates".into(), json!(report.candidates));
     }
     let applied: Vec<&str> = report.applied.iter().map(|(step, _)| step.as_str()).collect();
     out.insert("applied".into(), json!(applied));

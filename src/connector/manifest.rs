@@ -43,6 +43,12 @@ pub struct Manifest {
     /// The requests, in order.
     #[serde(default)]
     pub step: Vec<Step>,
+    /// What to do where the record is not as the steps need it: closed, merged, gone. The operator chooses.
+    #[serde(default)]
+    pub policy: Vec<Policy>,
+    /// How the record of a session is found that names none, in order, where the operator turns it on.
+    #[serde(default)]
+    pub lookup: Vec<Lookup>,
     /// A step of effect `read` that needs no session: `check --online` sends it to try address and credentials.
     #[serde(default)]
     pub check: Option<String>,
@@ -479,6 +485,9 @@ pub struct After {
     /// A header with a time in seconds since 1970.
     #[serde(default)]
     pub epoch_header: Option<String>,
+    /// JSONPath of a number of seconds (or a date) in the body.
+    #[serde(default)]
+    pub json: Option<String>,
     /// Always so many seconds.
     #[serde(default)]
     pub seconds: Option<u32>,
@@ -543,6 +552,15 @@ pub struct Step {
     /// For a read step: sent after the named step was, to see that it did what it said.
     #[serde(default)]
     pub verifies: Option<String>,
+    /// For a read step: sent before each of these is, so that its `expect` tells whether the record takes them.
+    #[serde(default)]
+    pub guards: Vec<String>,
+    /// Not one of the steps in order: sent where a policy names it as `first`.
+    #[serde(default)]
+    pub aside: bool,
+    /// Makes a new record. Only for a step `aside` of a choice that the operator has to write out.
+    #[serde(default)]
+    pub creates: bool,
     /// Inline template over `settings`: if it holds, `once` becomes `idempotent`.
     #[serde(default)]
     pub repeatable: Option<String>,
@@ -555,6 +573,62 @@ pub struct Step {
     /// Another address than the destination's own, without credentials.
     #[serde(default)]
     pub origin: Option<Origin>,
+    /// For a read step: its answer comes in pages, which are asked for until what is looked for is found.
+    #[serde(default)]
+    pub page: Option<Page>,
+    /// Inline template of a list, such as `{{settings.tags}}`: the step is sent once for each item, which its templates
+    /// see as `item`. It captures nothing. With `marked`, the `marker_step` has the same `each`, so that it looks for
+    /// the item's own mark.
+    #[serde(default)]
+    pub each: Option<String>,
+    /// With `each`: items beyond so many are left out.
+    #[serde(default = "default_each_max")]
+    #[schemars(range(min = 1, max = 50))]
+    pub each_max: u32,
+    /// Filled in: which of the file's steps this is, and for which item of `each`.
+    #[serde(skip)]
+    pub place: (usize, usize),
+}
+
+fn default_each_max() -> u32 {
+    20
+}
+
+/// How the next page of an answer is asked for: by an address in the answer (one of `path`, `header`); by a value of
+/// it (with `param`); or by a number (`param` and `add`).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// JSONPath of the next page's address, or with `param` of a cursor.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Or a header with it.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// A regular expression; the first group, or all of the match.
+    #[serde(default)]
+    pub regex: Option<String>,
+    /// The parameter of the query that names a page.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// What is added to the number in `param` for each page: 1, or the size of a page.
+    #[serde(default)]
+    pub add: Option<u32>,
+    /// The number of the first page; 0 unless stated.
+    #[serde(default)]
+    pub first: u32,
+    /// JSONPath: there are more pages if it selects something that is not false and not an empty list. Needed with
+    /// `add`.
+    #[serde(default)]
+    pub more: Option<String>,
+    /// Pages at most; what is beyond counts as not there, so let the newest come first. 5 unless stated.
+    #[serde(default = "default_pages")]
+    #[schemars(range(min = 2, max = 50))]
+    pub max: u32,
+}
+
+fn default_pages() -> u32 {
+    5
 }
 
 fn yes() -> bool {
@@ -601,12 +675,14 @@ pub enum Body {
     },
 }
 
-/// A part of a multipart body: one of `text`, `template`, `file`.
+/// A part of a multipart body: one of `text`, `template`, `file`, `fields`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// The form field.
-    pub name: String,
+    /// The form field. With `fields`, what is to stand around each name, such as `custom_fields[*]`; `*` unless
+    /// stated.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Inline template.
     #[serde(default)]
     pub text: Option<String>,
@@ -616,6 +692,16 @@ pub struct Part {
     /// A file.
     #[serde(default)]
     pub file: Option<Artifact>,
+    /// Inline template of a map, such as `{{steps.upload.fields}}` or `{{field_map fields}}`: a part of text for
+    /// each of its members.
+    #[serde(default)]
+    pub fields: Option<String>,
+    /// The part's content type. Of a file `application/json` unless stated, of the rest none.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Inline template: the file name. A file has its own unless stated.
+    #[serde(default)]
+    pub file_name: Option<String>,
 }
 
 /// A file that comes with a session.
@@ -665,7 +751,7 @@ pub struct Expect {
     pub otherwise: Option<Otherwise>,
 }
 
-/// One assertion on a JSON body: one of `present`, `equals`, `some_match`, `none_match`.
+/// One assertion on a JSON body: one of `present`, `equals`, `begins`, `some_match`, `none_match`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
@@ -677,6 +763,9 @@ pub struct Assertion {
     /// Inline template: one selected value, as text, equals it.
     #[serde(default)]
     pub equals: Option<String>,
+    /// Inline template: one selected value, as text, begins with it. Nothing does if it comes out empty.
+    #[serde(default)]
+    pub begins: Option<String>,
     /// A regular expression that fits at least one selected text.
     #[serde(default)]
     pub some_match: Option<String>,
@@ -738,6 +827,69 @@ pub struct OnConflict {
     pub max: u32,
 }
 
+/// What to do where the record is not as the steps need it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The reason of class `dead` that a reply row or a step's `expect` gave, such as `record_closed`.
+    pub when: Reason,
+    /// The choice that holds unless the operator names another one: `policy = { record_closed = "note_only" }`.
+    #[serde(default = "dead")]
+    pub default: String,
+    /// By name. Beside them there are always `dead` (a person decides) and `park` (wait for the record until the
+    /// deadline, and try again now and then).
+    #[serde(default)]
+    pub choices: BTreeMap<String, Choice>,
+}
+
+fn dead() -> String {
+    "dead".to_owned()
+}
+
+/// How a delivery goes on. Each choice is taken once in an attempt.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Choice {
+    /// A sentence for the operator.
+    pub doc: Option<String>,
+    /// Steps `aside` that are sent first; then it goes on with the step that was refused.
+    pub first: Vec<String>,
+    /// Steps that are not sent any more.
+    pub skip: Vec<String>,
+    /// Inline template: the record to go on with, in its turn among the deliveries of that one. It must fit
+    /// `record.pattern`.
+    pub record: Option<String>,
+}
+
+/// One way to find the record of a session that names none.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Its name: `lookup = ["phone"]` in a destination.
+    pub name: String,
+    /// A sentence for the operator.
+    pub doc: String,
+    /// The step of effect `read` that asks. Where its `when` does not hold, the next look-up's turn comes.
+    pub step: String,
+    /// JSONPath that selects one item for each candidate.
+    pub candidates: String,
+    /// JSONPath in the item: the record's id.
+    pub id: String,
+    /// JSONPaths in the item: what helps a person to choose, without personal data, such as the status.
+    #[serde(default)]
+    pub label: Vec<String>,
+    /// A candidate counts only if all of these hold in its item.
+    #[serde(default)]
+    pub only_if: Vec<Assertion>,
+    /// JSONPath: how many there are in all. More than the answer lists are several.
+    #[serde(default)]
+    pub total: Option<String>,
+    /// JSONPath: what selects anything but null, false, 0 and an empty text if there is another page. More
+    /// pages are several.
+    #[serde(default)]
+    pub more: Option<String>,
+}
+
 /// Another address than the destination's own.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -792,4 +944,18 @@ pub struct Limits {
     /// are left out, and the delivery says so.
     #[serde(default)]
     pub attachment_bytes: Option<u64>,
+    /// What becomes of a delivery with a larger one: `skip` (the file is left out) unless stated.
+    #[serde(default)]
+    pub above: Above,
+}
+
+/// What becomes of a file that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Above {
+    /// It is left out, and the delivery says so.
+    #[default]
+    Skip,
+    /// The delivery fails: `dead`, `too_large`.
+    Fail,
 }

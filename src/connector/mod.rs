@@ -14,8 +14,11 @@ mod exchange;
 pub mod golden;
 pub mod http;
 mod load;
+pub mod lookup;
 pub mod manifest;
+mod page;
 pub mod plan;
+mod policy;
 pub mod reading;
 pub mod reply;
 mod request;
@@ -31,6 +34,7 @@ use crate::session::SessionKey;
 use manifest::{Manifest, SettingKind};
 
 pub use destination::Destination;
+pub use lookup::Candidate;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
 
 /// A connector folder, compiled.
@@ -48,6 +52,8 @@ pub struct Connector {
     pub(crate) headers: Vec<(String, step::Slot)>,
     pub(crate) auth: Vec<auth::Scheme>,
     pub(crate) replies: Vec<reply::Row>,
+    pub(crate) policies: Vec<policy::Policy>,
+    pub(crate) lookups: Vec<lookup::Lookup>,
     pub(crate) steps: Vec<step::Step>,
     pub(crate) check: Option<usize>,
     pub(crate) reading: Option<reading::Reading>,

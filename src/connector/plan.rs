@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use super::destination::{Destination, settings_only};
 use super::exchange;
 use super::http::{Exchange, Request, Response};
-use super::manifest::Effect;
+use super::lookup::Candidate;
+use super::manifest::{Above, Effect};
 use super::reply::{self, Answer};
 use super::request::{self, template_failed};
 use super::step::{self, Step};
@@ -84,6 +85,10 @@ pub struct Report {
     pub exchanges: Vec<Exchange>,
     /// What was captured: step → name → value.
     pub captures: Map<String, Value>,
+    /// The record that the delivery goes on with, in its turn among the deliveries of that one.
+    pub led_to: Option<String>,
+    /// Where more than one record fits: those that were seen.
+    pub candidates: Vec<Candidate>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +124,8 @@ struct Pending {
     step: usize,
     purpose: Purpose,
     prepared: Prepared,
+    /// Which page of the answer it asks for, from 1.
+    page: u32,
 }
 
 /// One delivery on its way.
@@ -140,6 +147,11 @@ pub struct Run<'a> {
     partial: Option<Verdict>,
     /// A required step whose marker is not in the CRM: no step after it can have been tried before.
     not_reached: Option<usize>,
+    /// What a record policy makes of the run.
+    detour: policy::Detour<'a>,
+    /// Set if the run looks for the record instead.
+    search: Option<search::Search>,
+    led_to: Option<String>,
     warnings: Vec<String>,
     exchanges: Vec<Exchange>,
     captures: Map<String, Value>,
@@ -173,6 +185,9 @@ impl<'a> Run<'a> {
             end,
             partial: None,
             not_reached: None,
+            detour: policy::Detour::default(),
+            search: None,
+            led_to: None,
             warnings: warning.into_iter().collect(),
             exchanges: Vec::new(),
             captures: Map::new(),
@@ -209,11 +224,18 @@ impl<'a> Run<'a> {
     }
 
     fn advance(&mut self) -> Flow<Option<Pending>> {
+        if self.search.is_some() && self.end.is_none() {
+            return self.look();
+        }
         while self.end.is_none() {
+            if let Some(pending) = self.detour()? {
+                return Ok(Some(pending));
+            }
             let index = self.position;
             let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
             if self.states.get(index).is_some_and(|s| matches!(s, State::Pending | State::Absent))
                 && !step.on_demand()
+                && !step.aside
                 && let Some(pending) = self.turn(index, step)?
             {
                 return Ok(Some(pending));
@@ -239,9 +261,9 @@ impl<'a> Run<'a> {
             self.set(index, State::Skipped);
             return Ok(None);
         };
-        if step.verifies.is_none()
-            && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest)
-        {
+        // A record that is closed again is opened again.
+        let again = step.verifies.is_some() || (step.aside && step.effect == Effect::Idempotent);
+        if !again && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest) {
             self.set(index, State::Unchanged);
             return Ok(None);
         }
@@ -270,7 +292,9 @@ impl<'a> Run<'a> {
     /// Looks for the marker if that is called for, gets what the request needs, then gives the request.
     fn prepare(&mut self, index: usize, step: &'a Step, digest: String, shown: Request) -> Flow<Option<Pending>> {
         let effect = self.effect(step)?;
-        let uncertain = self.inputs.uncertain && self.not_reached.is_none_or(|after| index <= after);
+        // Where in the order a step aside was tried is not known.
+        let reached = step.aside || self.not_reached.is_none_or(|after| index <= after);
+        let uncertain = self.inputs.uncertain && reached;
         if uncertain && effect == Effect::Once {
             let said = format!("whether the step `{}` took effect is not known, and it must not be repeated", step.id);
             return Err(Verdict::new(Class::Dead, Reason::Uncertain, said).uncertain());
@@ -358,7 +382,7 @@ impl<'a> Run<'a> {
         };
         let effect = step.effect(&request.method, self.context()).map_err(template_failed)?;
         let prepared = Prepared { step: step.id.clone(), effect, request, request_digest };
-        Ok(Some(Pending { step: index, purpose, prepared }))
+        Ok(Some(Pending { step: index, purpose, prepared, page: 1 }))
     }
 
     /// True if a request with placeholders is the very one to be sent: nothing was captured yet, and nothing
@@ -419,6 +443,21 @@ impl<'a> Run<'a> {
         let rows = &destination.connector.replies;
         let mut verdict = reply::judge(rows, pending.step, step, statuses, &answer, self.context(), now)
             .unwrap_or_else(template_failed);
+        if verdict.class == Class::Ok
+            && let Some(page) = step.page.as_ref().filter(|_| !self.has_what_it_looks_for(step, &answer))
+        {
+            match page.next(&pending.prepared.request, pending.page, &answer) {
+                Ok(None) => {}
+                Ok(Some(request)) => {
+                    self.exchanges.push(exchange::exchange(&pending.prepared, Some(response), &verdict));
+                    let prepared = Prepared { request, ..pending.prepared };
+                    self.pending = Some(Pending { prepared, page: pending.page + 1, ..pending });
+                    self.last = verdict;
+                    return &self.last;
+                }
+                Err(elsewhere) => verdict = elsewhere,
+            }
+        }
         let mut captured = Map::new();
         if matches!(verdict.class, Class::Ok | Class::Partial) {
             match reply::captures(&step.captures, &answer) {
@@ -430,7 +469,10 @@ impl<'a> Run<'a> {
                 }
                 Err(lacking) => verdict = lacking,
             }
+        } else if verdict.class == Class::Dead {
+            captured = self.of_refusal(step, &mut verdict, &answer);
         }
+        self.sight(pending.step, &mut verdict, &answer);
         let found = (verdict.class == Class::Ok)
             .then(|| self.find_marker(step, &answer))
             .transpose()
@@ -454,15 +496,24 @@ impl<'a> Run<'a> {
         self.settle(pending, verdict, Map::new(), false)
     }
 
+    /// False if a further page may have what this one lacks.
+    fn has_what_it_looks_for(&self, step: &Step, answer: &Answer<'_>) -> bool {
+        match &step.found {
+            Some(_) => self.find_marker(step, answer).unwrap_or(true),
+            None => step.captures.iter().all(|capture| capture.value(answer).is_some_and(|v| !v.is_null())),
+        }
+    }
+
     fn find_marker(&self, step: &Step, answer: &Answer<'_>) -> Result<bool, crate::record::RenderFault> {
         let (Some(found), Some(body)) = (&step.found, answer.json()) else { return Ok(false) };
+        let Some(context) = step.context(self.context())? else { return Ok(false) };
         let mut texts = found.path.query(body).into_iter().map(assertion::text_of);
         if let Some(template) = &found.contains {
-            let wanted = template.text(self.context())?;
+            let wanted = template.text(&context)?;
             return Ok(!wanted.is_empty() && texts.any(|t| t.contains(&wanted)));
         }
         if let Some(template) = &found.equals {
-            let wanted = template.text(self.context())?;
+            let wanted = template.text(&context)?;
             return Ok(!wanted.is_empty() && texts.any(|t| t == wanted));
         }
         Ok(false)
@@ -495,6 +546,10 @@ impl<'a> Run<'a> {
                     self.not_reached = Some(of);
                 }
                 self.set(of, state);
+                if let Some(step) = destination.connector.steps.get(of).filter(|_| found) {
+                    self.no_captures(step);
+                    self.take_captures(&pending.prepared.step, captured);
+                }
             }
             (Purpose::Step, Class::Ok | Class::Partial) => {
                 if verdict.class == Class::Partial && self.partial.is_none() {
@@ -502,11 +557,9 @@ impl<'a> Run<'a> {
                 }
                 let reads = step.effect == Effect::Read;
                 self.set(pending.step, if reads { State::Read } else { State::Sent(pending.prepared.request_digest) });
-                if !step.captures.is_empty() && !self.pretend {
-                    self.captures.insert(step.id.clone(), Value::Object(captured.clone()));
-                    self.real_mut().with_step(&step.id, captured);
-                }
+                self.take_captures(&step.id, captured);
             }
+            (Purpose::Step, Class::Dead) if self.takes_course(pending.step, step, &mut verdict, &captured) => {}
             (Purpose::Step, Class::Conflict) if self.may_go_back(pending.step, step) => {}
             _ if !step.required && pending.purpose == Purpose::Step => {
                 self.set(pending.step, State::Failed);
@@ -520,6 +573,13 @@ impl<'a> Run<'a> {
         }
         self.last = verdict;
         &self.last
+    }
+
+    fn take_captures(&mut self, step: &str, captured: Map<String, Value>) {
+        if !captured.is_empty() && !self.pretend {
+            self.captures.insert(step.to_owned(), Value::Object(captured.clone()));
+            self.real_mut().with_step(step, captured);
+        }
     }
 
     fn digest_of(&self, index: usize) -> String {
@@ -591,6 +651,8 @@ impl<'a> Run<'a> {
             applied,
             exchanges: std::mem::take(&mut self.exchanges),
             captures: std::mem::take(&mut self.captures),
+            led_to: self.led_to.take(),
+            candidates: self.search.take().map(|s| s.candidates).unwrap_or_default(),
         }
     }
 }
@@ -623,9 +685,20 @@ pub(super) fn prepare(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Pr
     if let Some(said) = connector.refuses_record(record).filter(|_| required) {
         return Err(Verdict::new(Class::Dead, Reason::BadRecordId, said));
     }
+    gather(destination, inputs)
+}
+
+/// As `prepare`, of a delivery that may have no record yet.
+fn gather(destination: &Destination, inputs: &Inputs<'_>) -> Flow<Prelude> {
+    let connector = &destination.connector;
+    let record = inputs.record.unwrap_or_default();
     let marker = marker(&destination.name, record, &inputs.session.session_key(), inputs.digest);
     let limit = connector.manifest.limits.attachment_bytes;
     let fits = limit.is_none_or(|limit| inputs.document.len() as u64 <= limit);
+    if !fits && connector.manifest.limits.above == Above::Fail {
+        let said = format!("the metadata ({} bytes) is larger than this CRM takes", inputs.document.len());
+        return Err(Verdict::new(Class::Dead, Reason::TooLarge, said));
+    }
     let warning = (!fits).then(|| {
         format!("the metadata ({} bytes) is larger than this CRM takes and was not attached", inputs.document.len())
     });
@@ -664,5 +737,9 @@ pub fn preview(destination: &Destination, inputs: Inputs<'_>) -> Result<Vec<Prep
     }
 }
 
+mod policy;
+mod search;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words;

@@ -86,6 +86,8 @@ pub(crate) struct Row {
     pub(crate) class: Class,
     pub(crate) reason: Reason,
     pub(crate) after: Option<super::manifest::After>,
+    /// `after.json`, compiled.
+    pub(crate) after_json: Option<JsonPath>,
     pub(crate) note: Option<String>,
 }
 
@@ -129,13 +131,15 @@ impl Row {
             })
     }
 
-    fn verdict(&self, response: &Response, now: Timestamp) -> Verdict {
+    fn verdict(&self, answer: &Answer<'_>, now: Timestamp) -> Verdict {
+        let response = answer.response;
         let detail = match &self.note {
             Some(note) => format!("HTTP status {}: {note}", response.status),
             None => format!("HTTP status {}", response.status),
         };
         let mut verdict = Verdict::new(self.class, self.reason, detail);
-        verdict.retry_after = self.after.as_ref().and_then(|after| wait_of(after, response, now));
+        verdict.retry_after =
+            self.after.as_ref().and_then(|after| wait_of(after, self.after_json.as_ref(), answer, now));
         verdict
     }
 }
@@ -144,11 +148,18 @@ fn same(wanted: &Value, given: &Value) -> bool {
     wanted == given || (!given.is_null() && text_of(wanted) == text_of(given))
 }
 
-fn wait_of(after: &super::manifest::After, response: &Response, now: Timestamp) -> Option<Duration> {
-    let header = |name: &Option<String>| name.as_ref().and_then(|n| response.header(&n.to_lowercase()));
+fn wait_of(
+    after: &super::manifest::After,
+    json: Option<&JsonPath>,
+    answer: &Answer<'_>,
+    now: Timestamp,
+) -> Option<Duration> {
+    let header = |name: &Option<String>| name.as_ref().and_then(|n| answer.response.header(&n.to_lowercase()));
+    let in_body = || retry_after(&text_of(json?.query(answer.json()?).first()?), now);
     header(&after.header)
         .and_then(|v| retry_after(v, now))
         .or_else(|| header(&after.epoch_header).and_then(|v| until_epoch(v, now)))
+        .or_else(in_body)
         .or_else(|| after.seconds.map(|s| Duration::from_secs(s.into())))
         .map(|wait| wait.min(LONGEST_WAIT))
 }
@@ -209,7 +220,7 @@ pub(crate) fn judge(
 ) -> Result<Verdict, RenderFault> {
     let status = answer.response.status;
     let mut verdict = match rows.iter().find(|row| row.fits(index, answer)) {
-        Some(row) => row.verdict(answer.response, now),
+        Some(row) => row.verdict(answer, now),
         None if statuses.is_empty() || statuses.has(status) => {
             let verdict = if statuses.has(status) { Verdict::ok() } else { of_http_status(status) };
             match verdict.class {
@@ -233,26 +244,40 @@ pub(crate) fn judge(
     Ok(verdict)
 }
 
+impl Capture {
+    /// Its value in an answer, if that has one.
+    pub(crate) fn value(&self, answer: &Answer<'_>) -> Option<Value> {
+        let raw = match (&self.path, &self.header) {
+            (Some(path), _) => path.query(answer.json()?).first().cloned(),
+            (None, Some(header)) => answer.response.header(header).map(Value::from),
+            (None, None) => None,
+        }?;
+        match &self.regex {
+            Some(regex) => regex
+                .captures(&text_of(&raw))
+                .and_then(|found| found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))),
+            None => Some(raw),
+        }
+    }
+}
+
+/// The values that an answer gives which is no good one: what it lacks is null.
+pub(crate) fn captures_of_refusal(all: &[Capture], answer: &Answer<'_>) -> Map<String, Value> {
+    let each = all.iter().map(|capture| {
+        let found = captures(std::slice::from_ref(capture), answer).unwrap_or_default();
+        (capture.name.clone(), found.get(&capture.name).cloned().unwrap_or(Value::Null))
+    });
+    each.collect()
+}
+
 /// The values that later steps use. The error is a verdict: the answer lacks one that it must have.
 pub(crate) fn captures(captures: &[Capture], answer: &Answer<'_>) -> Result<Map<String, Value>, Verdict> {
     let mut all = Map::new();
     for capture in captures {
-        let raw = match (&capture.path, &capture.header) {
-            (Some(path), _) => match answer.json() {
-                Some(body) => path.query(body).first().cloned(),
-                None if capture.optional => None,
-                None => return Err(not_the_interface(answer)),
-            },
-            (None, Some(header)) => answer.response.header(header).map(Value::from),
-            (None, None) => None,
-        };
-        let value = match (raw, &capture.regex) {
-            (Some(value), Some(regex)) => regex
-                .captures(&text_of(&value))
-                .and_then(|found| found.get(1).or_else(|| found.get(0)).map(|part| Value::from(part.as_str()))),
-            (raw, _) => raw,
-        };
-        match value {
+        if capture.path.is_some() && !capture.optional && answer.json().is_none() {
+            return Err(not_the_interface(answer));
+        }
+        match capture.value(answer) {
             Some(value) if !value.is_null() => all.insert(capture.name.clone(), value),
             _ if capture.optional => all.insert(capture.name.clone(), Value::Null),
             _ => {

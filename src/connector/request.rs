@@ -4,9 +4,10 @@
 //! delivery; nothing is sent half.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::assertion::text_of;
 use super::body::{self, Part};
 use super::destination::Destination;
 use super::http::{Body, Request};
@@ -16,6 +17,9 @@ use super::url;
 use crate::digest::hex;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, RenderFault};
+
+/// Members of a map that become parts.
+const MOST_FIELDS: usize = 200;
 
 /// A fault of a template as a verdict: the delivery is dead until the template is mended.
 pub(crate) fn template_failed(fault: RenderFault) -> Verdict {
@@ -37,10 +41,12 @@ pub(crate) fn render(
     marker: &str,
     shown: bool,
 ) -> Result<Option<Request>, Verdict> {
+    let Some(context) = step.context(context).map_err(template_failed)? else { return Ok(None) };
+    let context = context.as_ref();
     let mut content_type = None;
     let body = match &step.body {
         None => None,
-        Some(body) => match render_body(destination, step, body, context, marker)? {
+        Some(body) => match render_body(destination, step, body, context, marker, shown)? {
             Made::Empty => return Ok(None),
             Made::None => None,
             Made::Body(body) => {
@@ -140,6 +146,7 @@ fn render_body(
     body: &step::Body,
     context: &Context,
     marker: &str,
+    shown: bool,
 ) -> Result<Made, Verdict> {
     Ok(match body {
         step::Body::Json { payload, content_type } => match render_payload(destination, payload, context)? {
@@ -163,7 +170,7 @@ fn render_body(
             Some((_, bytes)) => Made::Body(Body { content_type: content_type.clone(), bytes }),
         },
         step::Body::Multipart { parts } => {
-            let parts = render_parts(destination, parts, context)?;
+            let parts = render_parts(destination, step, parts, context, shown)?;
             if parts.is_empty() { Made::Empty } else { Made::Body(body::multipart(&parts, marker)) }
         }
     })
@@ -180,25 +187,55 @@ fn render_payload(destination: &Destination, payload: &Payload, context: &Contex
     .map_err(template_failed)
 }
 
-fn render_parts(destination: &Destination, parts: &[step::Part], context: &Context) -> Result<Vec<Part>, Verdict> {
+/// `shown` for a context in which captures are placeholders.
+fn render_parts(
+    destination: &Destination,
+    step: &Step,
+    parts: &[step::Part],
+    context: &Context,
+    shown: bool,
+) -> Result<Vec<Part>, Verdict> {
+    let templates = &destination.connector.templates;
     let mut all = Vec::new();
     for part in parts {
-        let templates = &destination.connector.templates;
-        let (file, bytes) = match &part.content {
-            PartContent::Inline(template) => (None, template.text(context).map_err(template_failed)?.into_bytes()),
-            PartContent::Text(name) => (None, templates.text(name, context).map_err(template_failed)?.into_bytes()),
+        let mut file_name = part.file_name.as_ref().map(|t| t.text(context)).transpose().map_err(template_failed)?;
+        file_name = file_name.filter(|name| !name.trim().is_empty());
+        let mut content_type = part.content_type.clone();
+        let bytes = match &part.content {
+            PartContent::Inline(template) => template.text(context).map_err(template_failed)?.into_bytes(),
+            PartContent::Text(name) => templates.text(name, context).map_err(template_failed)?.into_bytes(),
             PartContent::Json(name) => {
                 let value = templates.payload(name, context).map_err(template_failed)?;
-                let bytes = if is_empty(&value) { Vec::new() } else { serde_json::to_vec(&value).unwrap_or_default() };
-                (None, bytes)
+                if is_empty(&value) { Vec::new() } else { serde_json::to_vec(&value).unwrap_or_default() }
             }
             PartContent::File(which) => match artifact(*which, context) {
-                Some((name, bytes)) => (Some((name, "application/json")), bytes.to_vec()),
-                None => (None, Vec::new()),
+                Some((name, bytes)) => {
+                    file_name.get_or_insert(name);
+                    content_type.get_or_insert_with(|| "application/json".into());
+                    bytes.to_vec()
+                }
+                None => Vec::new(),
             },
+            PartContent::Members(map) => {
+                let members = match map.value(context).map_err(template_failed)? {
+                    Value::Object(members) => members,
+                    Value::Null => Map::new(),
+                    Value::String(text) if shown => Map::from_iter([(text.clone(), text.into())]),
+                    _ => return Err(refused(step, "the `fields` of a part are no map")),
+                };
+                if members.len() > MOST_FIELDS {
+                    return Err(refused(step, "the `fields` of a part are too many"));
+                }
+                for (name, value) in members {
+                    let bytes = text_of(&value).into_owned().into_bytes();
+                    let name = part.name.replacen('*', &name, 1);
+                    all.push(Part { name, file_name: None, content_type: content_type.clone(), bytes });
+                }
+                continue;
+            }
         };
         if !bytes.is_empty() {
-            all.push(Part { name: part.name.clone(), file, bytes });
+            all.push(Part { name: part.name.clone(), file_name, content_type, bytes });
         }
     }
     Ok(all)

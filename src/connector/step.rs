@@ -1,10 +1,14 @@
 //! A step of a manifest, compiled: its templates, what it needs of other steps, what a good answer says.
 
+use std::borrow::Cow;
+
 use regex::Regex;
+use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::assertion::Expected;
 use super::manifest::{Artifact, Effect};
+use super::page::Page;
 use crate::record::{Context, Inline, RenderFault};
 
 /// An inline template of the manifest, or a setting in which the operator wrote one.
@@ -35,6 +39,8 @@ pub(crate) enum Body {
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) content: PartContent,
+    pub(crate) content_type: Option<String>,
+    pub(crate) file_name: Option<Inline>,
 }
 
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub(crate) enum PartContent {
     Json(String),
     Text(String),
     File(Artifact),
+    /// A map: a part for each member, its name in place of `*`.
+    Members(Box<Inline>),
 }
 
 #[derive(Debug)]
@@ -88,13 +96,37 @@ pub(crate) struct Step {
     pub(crate) marker_step: Option<usize>,
     pub(crate) found: Option<Found>,
     pub(crate) verifies: Option<usize>,
+    /// Sent only where a policy names it.
+    pub(crate) aside: bool,
     pub(crate) repeatable: Option<Inline>,
     pub(crate) required: bool,
     pub(crate) on_conflict: Option<(usize, u32)>,
     pub(crate) origin: Option<Origin>,
+    pub(crate) page: Option<Page>,
+    pub(crate) each: Option<Each>,
+}
+
+/// A step that is sent for each item of a list is compiled into one step for each, up to a number; this one is for the
+/// item at `at`.
+#[derive(Debug)]
+pub(crate) struct Each {
+    pub(crate) list: Inline,
+    pub(crate) at: usize,
 }
 
 impl Step {
+    /// The data that its templates see: with its `item`, if it has one. `None`: there is no such item, and so
+    /// nothing to send.
+    pub(crate) fn context<'c>(&self, context: &'c Context) -> Result<Option<Cow<'c, Context>>, RenderFault> {
+        let Some(each) = &self.each else { return Ok(Some(Cow::Borrowed(context))) };
+        let Value::Array(items) = each.list.value(context)? else { return Ok(None) };
+        Ok(items.into_iter().nth(each.at).filter(|item| !item.is_null()).map(|item| {
+            let mut own = context.clone();
+            own.with_item(item);
+            Cow::Owned(own)
+        }))
+    }
+
     /// True if it only reads, or leaves nothing that stays: sent when a later step needs its captures.
     pub(crate) fn on_demand(&self) -> bool {
         matches!(self.effect, Effect::Read | Effect::Orphanable) && self.verifies.is_none()
@@ -123,7 +155,6 @@ impl Step {
 
 /// True unless the template comes out empty or `false`.
 pub(crate) fn holds(template: &Inline, context: &Context) -> Result<bool, RenderFault> {
-    use serde_json::Value;
     Ok(match template.value(context)? {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !matches!(text.trim(), "" | "false"),

@@ -93,6 +93,34 @@ pub(super) fn join(base: &str, path: &str, query: &[(String, String)]) -> Option
     Some(url)
 }
 
+/// The address with one parameter of its query set, in place of one that is there.
+pub(super) fn with_parameter(url: &str, name: &str, value: &str) -> String {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let name = encode(name);
+    let others = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(name.as_str()));
+    let mut all: Vec<String> = others.map(str::to_owned).collect();
+    all.push(format!("{name}={}", encode(value)));
+    format!("{path}?{}", all.join("&"))
+}
+
+/// An address or a part of one that an answer gave, as an address with the same scheme and host as `url`; none if it
+/// is elsewhere.
+pub(super) fn beside(url: &str, given: &str) -> Option<String> {
+    let end = url.find("://")? + 3;
+    let end = url.get(end..)?.find(['/', '?']).map_or(url.len(), |i| end + i);
+    let origin = url.get(..end)?;
+    let rest = match given.strip_prefix(origin) {
+        Some(rest) => rest,
+        None if given.starts_with('/') && !given.starts_with("//") => given,
+        None if given.starts_with('?') => return join(url.split('?').next()?, given, &[]),
+        None => return None,
+    };
+    if !rest.is_empty() && !rest.starts_with(['/', '?']) {
+        return None;
+    }
+    join(origin, rest, &[])
+}
+
 /// Literal parts of a template may hold blanks and letters of any script; a line end is a fault.
 fn push(text: &str, url: &mut String) -> Option<()> {
     for byte in text.bytes() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::keys::Keys;
 use crate::connector::http::Exchange;
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Destination, Inputs, Next, Prepared, Report, Run, email, preview};
+use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Report, Run, email, preview};
 use crate::ledger::Claimed;
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
@@ -70,15 +70,22 @@ pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
     pub(super) exchanges: Value,
+    /// The record that it goes on with.
+    pub(super) led_to: Option<String>,
+    /// Records that it could belong to.
+    pub(super) candidates: Vec<Candidate>,
+    /// Whether its record is looked for where it has none.
+    pub(super) looks_up: bool,
 }
 
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
-        Self { verdict, applied: Vec::new(), exchanges: Value::Array(Vec::new()) }
+        let exchanges = Value::Array(Vec::new());
+        Self { verdict, applied: Vec::new(), exchanges, led_to: None, candidates: Vec::new(), looks_up: false }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
-        Self { verdict, applied: applied.into_iter().collect(), exchanges: json!([exchange]) }
+        Self { applied: applied.into_iter().collect(), exchanges: json!([exchange]), ..Self::of(verdict) }
     }
 }
 
@@ -88,7 +95,8 @@ impl From<Report> for Done {
         verdict.uncertain = report.uncertain;
         verdict.retry_after = report.retry_after;
         let exchanges = serde_json::to_value(&report.exchanges).unwrap_or_default();
-        Self { verdict, applied: report.applied, exchanges }
+        let Report { applied, led_to, candidates, .. } = report;
+        Self { applied, exchanges, led_to, candidates, ..Self::of(verdict) }
     }
 }
 
@@ -143,10 +151,11 @@ impl Target {
 }
 
 async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
-    let mut run = Run::new(to, inputs);
+    let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+    let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
     loop {
         match run.next() {
-            Next::Finished(report) => return report.into(),
+            Next::Finished(report) => return Done { looks_up: to.looks_up(), ..report.into() },
             Next::Send(prepared) => {
                 let verdict = match keys.send(to, http, &prepared.request).await {
                     Ok(response) => run.answer(&response, Timestamp::now()),

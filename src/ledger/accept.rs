@@ -11,18 +11,16 @@ use rusqlite::blob::ZeroBlob;
 use serde_json::{Map, Value};
 
 use super::brake::{Alarm, Brake, Pace};
+use super::course;
 use super::delivery::{Change, Delivery, Entry, lane};
 use super::handle::Ledger;
 use super::sql::{OptionalExtension, Sql, params};
 use super::standing::{Judgement, Stamp, judge};
 use super::writer::Transaction;
-use super::{Accepted, DeliveryState, Fault, Leg, MessageState, NewMessage, NewSession, Planner, Standing};
+use super::{Accepted, DeliveryState, Fault, Leg, MessageState, Moved, NewMessage, NewSession, Planner, Standing};
 use crate::ids::MessageId;
 use crate::outcome::Reason;
 use crate::session::version::{self, text_of};
-
-/// How long a delivery waits for its record id, in milliseconds: 72 hours.
-pub(super) const PARKED_FOR_MS: i64 = 72 * 3_600_000;
 
 /// Raw bytes that go into the ledger as one value.
 const WRITTEN_AT_ONCE: usize = 4 << 20;
@@ -139,6 +137,7 @@ struct Followed {
     standing: Standing,
     due: usize,
     alarms: Vec<Alarm>,
+    moved: Vec<(String, String, String)>,
 }
 
 /// Deliveries of one version.
@@ -146,6 +145,8 @@ struct Followed {
 struct Made {
     due: usize,
     alarms: Vec<Alarm>,
+    /// Destination, record of former versions, record of this one.
+    moved: Vec<(String, String, String)>,
 }
 
 /// A version to be written.
@@ -212,7 +213,14 @@ impl Intake<'_> {
             .prepare_cached("SELECT id FROM messages WHERE source = ?1 AND input = ?2 AND raw_digest = ?3")?
             .query_row([&message.source, &message.input, &message.raw_digest], |row| row.get(0))?;
         let sessions = message.sessions.iter().map(|s| (s.key.clone(), Standing::Duplicate)).collect();
-        Ok(Accepted { message: MessageId(id), known: true, sessions, deliveries: 0, alarms: Vec::new() })
+        Ok(Accepted {
+            message: MessageId(id),
+            known: true,
+            sessions,
+            deliveries: 0,
+            alarms: Vec::new(),
+            moved: Vec::new(),
+        })
     }
 
     fn again(&self, id: MessageId, incoming: &Incoming) -> Result<Option<Accepted>, Fault> {
@@ -249,6 +257,7 @@ impl Intake<'_> {
             sessions: Vec::new(),
             deliveries: 0,
             alarms: Vec::new(),
+            moved: Vec::new(),
         };
         let sender = incoming.message.sender.as_deref();
         for (place, (session, texts)) in incoming.message.sessions.iter().zip(&incoming.sessions).enumerate() {
@@ -256,6 +265,12 @@ impl Intake<'_> {
             accepted.sessions.push((session.key.clone(), followed.standing));
             accepted.deliveries += followed.due;
             accepted.alarms.extend(followed.alarms);
+            accepted.moved.extend(followed.moved.into_iter().map(|(destination, from, to)| Moved {
+                session: session.key.clone(),
+                destination,
+                from,
+                to,
+            }));
         }
         if accepted.deliveries > 0 {
             self.tx.wake();
@@ -287,7 +302,7 @@ impl Intake<'_> {
                     legs: &legs,
                 };
                 let version = self.insert_version(session, message, new, updated_us, &version)?;
-                (session, version, Standing::First, self.deliver(session, version, &legs, &pace)?)
+                (session, version, Standing::First, self.deliver(session, version, &legs, &pace, false)?)
             }
             (Some(known), Judgement::Same { forward }) => {
                 if forward {
@@ -344,7 +359,7 @@ impl Intake<'_> {
                 texts.evidence,
                 texts.warnings
             ])?;
-        Ok(Followed { standing, due: made.due, alarms: made.alarms })
+        Ok(Followed { standing, due: made.due, alarms: made.alarms, moved: made.moved })
     }
 
     /// A version that becomes the newest: what of the session was not sent yet is superseded, at every
@@ -367,31 +382,31 @@ impl Intake<'_> {
         for unsent in Delivery::unsent_of(self.tx.sql, known.id)? {
             unsent.become_(self.tx.sql, Change::superseded(), self.now)?;
         }
-        Ok((version, self.deliver(known.id, version, &legs, &pace)?))
+        Ok((version, self.deliver(known.id, version, &legs, &pace, true)?))
     }
 
     /// The session, which stays as it is until the transaction ends.
     fn find(&self, new: &NewSession) -> Result<Option<Known>, Fault> {
         let key = &new.key;
-        let session: Option<(i64, i64, Option<i64>)> = self
+        let session: Option<(i64, i64, Option<i64>, bool)> = self
             .tx
             .sql
             .prepare_cached(
-                "SELECT id, newest, updated_us FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3 \
+                "SELECT id, newest, updated_us, content_removed_at IS NOT NULL FROM sessions WHERE instance = ?1 AND channel = ?2 AND session_id = ?3 \
                  /*pg FOR UPDATE*/",
             )?
             .query_row([key.instance.as_str(), key.channel.as_str(), key.id.as_str()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })
             .optional()?;
-        let Some((id, newest, updated_us)) = session else { return Ok(None) };
+        let Some((id, newest, updated_us, emptied)) = session else { return Ok(None) };
         // Apart, because what was waited for may have added it.
         let (version, digest) = self
             .tx
             .sql
             .prepare_cached("SELECT id, digest FROM versions WHERE session = ?1 AND number = ?2")?
             .query_row([id, newest], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Some(Known { id, newest, updated_us, version, digest }))
+        Ok(Some(Known { id, newest, updated_us, version, digest, emptied }))
     }
 
     fn insert_session(&self, new: &NewSession, updated_us: Option<i64>) -> Result<i64, Fault> {
@@ -480,19 +495,29 @@ impl Intake<'_> {
     }
 
     /// Writes a delivery per leg; how many of them are to be sent, and what the brake says of them.
-    fn deliver(&self, session: i64, version: i64, legs: &[Leg], pace: &Pace<'_>) -> Result<Made, Fault> {
+    /// `further`: the session has former versions.
+    fn deliver(&self, session: i64, version: i64, legs: &[Leg], pace: &Pace<'_>, further: bool) -> Result<Made, Fault> {
         let now = self.now.as_millisecond();
         let mut made = Made::default();
         for leg in legs {
-            let lane = lane(leg.record.as_deref(), session);
-            let may_go = leg.refused.is_none() && leg.record.is_some();
+            let (mut led, mut moved_from) = (None, None);
+            if further && leg.refused.is_none() {
+                led = course::known(self.tx.sql, session, &leg.destination, leg.record.as_deref())?;
+                moved_from = course::former(self.tx.sql, session, &leg.destination)?;
+            }
+            let record = led.as_ref().or(leg.record.as_ref());
+            moved_from = moved_from.filter(|from| record.is_some_and(|record| record != from));
+            let lane = lane(record.map(String::as_str), session);
+            let may_go = leg.refused.is_none() && record.is_some();
+            let parking = self.planner.parking(&leg.destination);
             let hold = if may_go { pace.hold(self.tx.sql, &leg.destination, &lane)? } else { None };
-            let (state, next_at, reason, detail) = match (&leg.refused, &leg.record) {
+            let look_at = (leg.refused.is_none() && record.is_none() && parking.look_up).then_some(now);
+            let (state, next_at, reason, detail) = match (&leg.refused, record) {
                 (None, Some(_)) if let Some(hold) = &hold => {
                     (DeliveryState::Parked, Some(hold.until), Some(Reason::Braked), Some(hold.detail.as_str()))
                 }
                 (Some((reason, detail)), _) => (DeliveryState::Dead, None, Some(*reason), Some(detail.as_str())),
-                (None, None) => (DeliveryState::Parked, Some(now + PARKED_FOR_MS), Some(Reason::NoRecordId), None),
+                (None, None) => (DeliveryState::Parked, Some(now + parking.for_ms), Some(Reason::NoRecordId), None),
                 (None, Some(_)) => (DeliveryState::Waiting, Some(now), None, None),
             };
             let waits = state == DeliveryState::Waiting;
@@ -500,19 +525,28 @@ impl Intake<'_> {
                 session,
                 version,
                 destination: &leg.destination,
-                record: leg.record.as_deref(),
+                record: record.map(String::as_str),
                 state,
                 next_at,
                 reason,
                 detail,
+                look_at,
+                moved_from: moved_from.as_deref(),
             }
             .insert(self.tx.sql, self.now)?;
-            made.due += usize::from(waits);
+            if let Some(led) = &led {
+                let how = "as a former version of the session";
+                course::lead(self.tx.sql, delivery, leg.record.as_deref(), led, how, self.now)?;
+            }
+            if let (Some(from), Some(to)) = (moved_from, record) {
+                made.moved.push((leg.destination.clone(), from, to.clone()));
+            }
+            made.due += usize::from(waits || look_at.is_some());
             let held = hold.is_some();
             if may_go && pace.count(self.tx.sql, delivery, &leg.destination, &lane, held)? {
                 made.alarms.push(Alarm {
                     destination: leg.destination.clone(),
-                    record: leg.record.clone().unwrap_or_default(),
+                    record: record.cloned().unwrap_or_default(),
                     detail: hold.map(|hold| hold.detail).unwrap_or_default(),
                 });
             }

@@ -25,6 +25,12 @@ pub struct Audit {
     pub deliveries: BTreeMap<&'static str, u64>,
     /// Deliveries that the brake holds back; `parked` counts them too.
     pub braked: u64,
+    /// Deliveries that wait for a person to choose their record; they are counted as `parked` or `dead` too.
+    pub ambiguous: u64,
+    /// Deliveries that came to another record than the one their session names, or that names none.
+    pub led: u64,
+    /// Versions that name another record than former ones of their session went to.
+    pub moved: u64,
     /// Messages whose raw bytes are gone, for their age or with a session that was erased.
     pub raws_removed: u64,
     /// Sessions that were erased by hand.
@@ -140,8 +146,15 @@ const RULES: &[Rule] = &[
         "SELECT 'delivery ' || id FROM deliveries WHERE (state = 'sending') <> (leased_until IS NOT NULL)",
     ),
     Rule(
-        "a delivery that waits has no record",
-        "SELECT 'delivery ' || id FROM deliveries WHERE state IN ('waiting', 'sending') AND record IS NULL",
+        "a delivery that waits has no record, and none is looked for",
+        "SELECT 'delivery ' || id FROM deliveries WHERE state IN ('waiting', 'sending') AND record IS NULL \
+         AND look_at IS NULL",
+    ),
+    Rule(
+        "a delivery was led to another record than the one it has",
+        "SELECT 'delivery ' || d.id FROM deliveries d JOIN moves m ON m.delivery = d.id \
+         WHERE m.place = (SELECT max(place) FROM moves l WHERE l.delivery = d.id) \
+         AND d.record IS DISTINCT FROM m.to_record",
     ),
     Rule(
         "a lane that nobody sends has no head, or the wrong one",
@@ -250,6 +263,23 @@ impl fmt::Display for Audit {
         if self.braked > 0 {
             writeln!(f, "BRAKE       {} deliveries held back: `deliveries list --state parked`", self.braked)?;
         }
+        if self.ambiguous > 0 {
+            writeln!(
+                f,
+                "AMBIGUOUS   {} deliveries fit more than one record: `deliveries list --json`, `deliveries release`",
+                self.ambiguous
+            )?;
+        }
+        if self.led > 0 {
+            writeln!(f, "led         {} deliveries to a record found by a look-up, a policy or a person", self.led)?;
+        }
+        if self.moved > 0 {
+            writeln!(
+                f,
+                "moved       {} deliveries to another record than former versions of their session",
+                self.moved
+            )?;
+        }
         if self.raws_removed + self.erased > 0 {
             writeln!(f, "removed     raw bytes of {} messages; {} sessions erased", self.raws_removed, self.erased)?;
         }
@@ -275,6 +305,12 @@ impl Ledger {
                 messages: MessageState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 deliveries: DeliveryState::ALL.iter().map(|state| (state.as_str(), 0)).collect(),
                 braked: count(sql, "SELECT count(*) FROM deliveries WHERE state = 'parked' AND reason = 'braked'")?,
+                ambiguous: count(
+                    sql,
+                    "SELECT count(*) FROM deliveries WHERE state IN ('parked', 'dead') AND reason = 'record_ambiguous'",
+                )?,
+                led: count(sql, "SELECT count(DISTINCT delivery) FROM moves")?,
+                moved: count(sql, "SELECT count(*) FROM deliveries WHERE moved_from IS NOT NULL")?,
                 raws_removed: count(sql, "SELECT count(*) FROM messages WHERE raw_removed IS NOT NULL")?,
                 erased: count(sql, "SELECT count(*) FROM erasures")?,
                 emptied: count(sql, "SELECT count(*) FROM sessions WHERE content_removed_at IS NOT NULL")?,

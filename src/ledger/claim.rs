@@ -34,10 +34,34 @@ const NEXT_FRESH: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'wai
                           AND destination = ?1";
 const NEXT_AGAIN: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'waiting' AND head = 1 AND attempts > 0 \
                           AND destination = ?1";
+/// When the record of a parked one is next looked for.
+const NEXT_LOOK: &str = "SELECT min(look_at) FROM deliveries WHERE state = 'parked' AND destination = ?1";
 /// When the first parked one reaches its deadline.
 const NEXT_DEADLINE: &str = "SELECT min(next_at) FROM deliveries WHERE state = 'parked'";
 
+/// How long a delivery waits for one of its session that is being sent to another record, in milliseconds.
+const ELSEWHERE_MS: i64 = 500;
+
 impl Ledger {
+    /// Has the records of parked deliveries looked for that have none: for destinations whose look-ups the
+    /// operator has turned on since. Returns how many.
+    pub async fn look_for(&self, destinations: Vec<String>, now: Timestamp) -> Result<usize, Fault> {
+        self.write(move |tx| {
+            let mut count = 0;
+            for destination in &destinations {
+                count += tx
+                    .sql
+                    .prepare_cached(
+                        "UPDATE deliveries SET look_at = ?2 WHERE state = 'parked' AND destination = ?1 \
+                         AND record IS NULL AND look_at IS NULL",
+                    )?
+                    .execute(params![destination, now.as_millisecond()])?;
+            }
+            Ok(count)
+        })
+        .await
+    }
+
     /// Leases up to `limit` due deliveries, for each destination at most as many as it has room for. A
     /// delivery comes only after all earlier ones of its record at its destination have ended, and never
     /// while one of them is being sent. New work and retries take turns, and so do the destinations.
@@ -60,6 +84,9 @@ impl Ledger {
                 take_back(tx.sql, at, now)?;
             }
             expire_parked(tx.sql, now)?;
+            for (destination, room) in destinations.iter().filter(|(_, room)| *room > 0) {
+                look_again(tx.sql, destination, (*room).min(limit), now)?;
+            }
             let mut lines = Vec::with_capacity(destinations.len());
             for (destination, room) in &destinations {
                 let room = (*room).min(limit);
@@ -71,7 +98,13 @@ impl Ledger {
             }
             // Half the rate, so that a destination doesn't always meet the same side of its own turns.
             let until = at.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
-            in_turns(lines, turn / 2, limit).into_iter().map(|id| take(tx.sql, id, at, until)).collect()
+            let mut claimed = Vec::new();
+            for id in in_turns(lines, turn / 2, limit) {
+                if !is_elsewhere(tx.sql, id, at)? {
+                    claimed.push(take(tx.sql, id, at, until)?);
+                }
+            }
+            Ok(claimed)
         })
         .await
     }
@@ -127,7 +160,7 @@ impl Ledger {
                     Some(Some(until)) if until > now.as_millisecond() => until,
                     _ => i64::MIN,
                 };
-                for query in [NEXT_FRESH, NEXT_AGAIN] {
+                for query in [NEXT_FRESH, NEXT_AGAIN, NEXT_LOOK] {
                     let due: Option<i64> = sql.prepare_cached(query)?.query_row([destination], |row| row.get(0))?;
                     next = next.into_iter().chain(due.map(|due| due.max(until))).min();
                 }
@@ -171,6 +204,47 @@ fn pause_of(sql: &Sql, destination: &str) -> Result<Option<Option<i64>>, Fault> 
 
 fn is_paused(sql: &Sql, destination: &str, now: i64) -> Result<bool, Fault> {
     Ok(pause_of(sql, destination)?.is_some_and(|until| until.is_none_or(|until| until > now)))
+}
+
+/// Puts parked deliveries in line whose record is to be looked for again.
+fn look_again(sql: &Sql, destination: &str, most: usize, now: Timestamp) -> Result<(), Fault> {
+    let at = now.as_millisecond();
+    if is_paused(sql, destination, at)? {
+        return Ok(());
+    }
+    for delivery in Delivery::to_be_looked_for(sql, destination, at, most)? {
+        let reason = delivery.reason.as_deref().and_then(Reason::from_word);
+        let change = Change::new(DeliveryState::Waiting, reason, None);
+        delivery.become_(sql, Change { next_at: Some(at), ..change }, now)?;
+    }
+    Ok(())
+}
+
+/// True if the session is being sent to another record of the destination: then the delivery waits a little, for
+/// a session that moves is never written to both at once.
+fn is_elsewhere(sql: &Sql, id: i64, now: i64) -> Result<bool, Fault> {
+    if sql.is_shared() {
+        // Not waited for: whoever holds the session may wait for the delivery.
+        let free = sql
+            .prepare_cached(
+                "SELECT 1 FROM sessions s JOIN deliveries d ON d.session = s.id WHERE d.id = ?1 \
+                 /*pg FOR UPDATE OF s SKIP LOCKED*/",
+            )?
+            .exists([id])?;
+        if !free {
+            return Ok(true);
+        }
+    }
+    let is_sending = sql
+        .prepare_cached(
+            "SELECT 1 FROM deliveries d JOIN deliveries o ON o.session = d.session AND o.destination = d.destination \
+             WHERE d.id = ?1 AND o.state = 'sending'",
+        )?
+        .exists([id])?;
+    if is_sending {
+        sql.prepare_cached("UPDATE deliveries SET next_at = ?2 WHERE id = ?1")?.execute([id, now + ELSEWHERE_MS])?;
+    }
+    Ok(is_sending)
 }
 
 fn take(sql: &Sql, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
@@ -256,21 +330,34 @@ fn take_back(sql: &Sql, until: i64, now: Timestamp) -> Result<usize, Fault> {
             "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND next_at < ?3",
         )?
         .execute(params![delivery.destination, delivery.lane, now.as_millisecond() + GRACE_MS])?;
+        // Nor of the same session, where that has moved to another record.
+        sql.prepare_cached(
+            "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND session = ?1 AND destination = ?2 AND next_at < ?3",
+        )?
+        .execute(params![delivery.session, delivery.destination, now.as_millisecond() + GRACE_MS])?;
     }
     Ok(lost.len())
 }
 
 fn expire_parked(sql: &Sql, now: Timestamp) -> Result<(), Fault> {
     for delivery in Delivery::parked_until(sql, now.as_millisecond())? {
-        if delivery.braked {
+        if delivery.braked() {
             let detail = "it was held back by the brake";
             let change = Change::new(DeliveryState::Waiting, Some(Reason::Braked), Some(detail));
             delivery.become_(sql, Change { next_at: Some(now.as_millisecond()), ..change }, now)?;
             continue;
         }
-        let detail = "no record id came before the deadline";
-        let change = Change::new(DeliveryState::Dead, Some(Reason::NoRecordId), Some(detail));
-        delivery.become_(sql, change, now)?;
+        let reason = delivery.reason.as_deref().and_then(Reason::from_word).unwrap_or(Reason::NoRecordId);
+        let detail = match reason {
+            Reason::NoRecordId => "no record id came before the deadline",
+            Reason::RecordAmbiguous => "more than one record fits, and nobody chose one before the deadline",
+            _ => "the record was not there, or not ready, before the deadline",
+        };
+        delivery.become_(sql, Change::new(DeliveryState::Dead, Some(reason), Some(detail)), now)?;
+        tracing::error!(
+            delivery = delivery.id, destination = %delivery.destination, %reason, detail,
+            "a parked delivery is over its deadline; `mail2crm deliveries release` gives it a record"
+        );
     }
     Ok(())
 }
@@ -311,6 +398,12 @@ mod tests {
             ),
             ("SELECT id FROM deliveries d WHERE d.state = 'sending' AND d.leased_until <= ?1", "deliveries_leased"),
             ("SELECT id FROM deliveries d WHERE d.state = 'parked' AND d.next_at <= ?1", "deliveries_parked"),
+            (NEXT_LOOK, "deliveries_look"),
+            (
+                "SELECT id FROM deliveries d WHERE d.state = 'parked' AND d.destination = ?1 AND d.look_at <= ?2 \
+                 ORDER BY d.look_at, d.id LIMIT ?3",
+                "deliveries_look",
+            ),
         ] {
             let plan = plan(query);
             assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{query}\n{plan}");

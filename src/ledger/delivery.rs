@@ -7,8 +7,8 @@
 
 use jiff::Timestamp;
 
-use super::sql::{self, OptionalExtension, Row, Sql, params};
-use super::{DeliveryState, Fault, lock};
+use super::sql::{self, OptionalExtension, Params, Row, Sql, params};
+use super::{DeliveryState, Fault, course, lock};
 use crate::outcome::Reason;
 
 /// The lane of a record, or of a session that has none yet.
@@ -27,8 +27,10 @@ pub(super) struct Delivery {
     pub(super) state: DeliveryState,
     pub(super) lease: i64,
     pub(super) leased_at: Option<i64>,
-    /// Whether the brake holds it back.
-    pub(super) braked: bool,
+    /// The word of its reason.
+    pub(super) reason: Option<String>,
+    /// The lane that it leaves with its next change of state, for that of another record.
+    pub(super) left: Option<String>,
     /// Whether the version it carries is the one that counts for its session.
     pub(super) newest: bool,
     /// Whether its documents are gone.
@@ -47,12 +49,16 @@ pub(super) struct Change<'a> {
     pub(super) attempts: i64,
     /// `None` leaves it as it was.
     pub(super) uncertain: Option<bool>,
+    /// Parked: when its record is looked for again.
+    pub(super) look_at: Option<i64>,
+    /// Parked: the records that it could belong to, as JSON.
+    pub(super) candidates: Option<&'a str>,
 }
 
 impl<'a> Change<'a> {
     /// A change with a reason, that is no attempt.
     pub(super) fn new(to: DeliveryState, reason: Option<Reason>, detail: Option<&'a str>) -> Self {
-        Self { to, reason, detail, next_at: None, attempts: 0, uncertain: None }
+        Self { to, reason, detail, next_at: None, attempts: 0, uncertain: None, look_at: None, candidates: None }
     }
 
     /// A newer version took its place.
@@ -66,7 +72,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT d.id, d.session, d.destination, d.record, d.lane, d.state, d.lease, d.leased_at, \
-             v.number = s.newest, d.reason IS NOT DISTINCT FROM 'braked', s.content_removed_at IS NOT NULL FROM deliveries d JOIN versions v ON v.id = d.version \
+             v.number = s.newest, d.reason, s.content_removed_at IS NOT NULL FROM deliveries d JOIN versions v ON v.id = d.version \
              JOIN sessions s ON s.id = d.session WHERE ",
             $condition
         )
@@ -88,25 +94,30 @@ impl Delivery {
     /// What of a session waits or is parked.
     pub(super) fn unsent_of(sql: &Sql, session: i64) -> Result<Vec<Self>, Fault> {
         let query = select!("d.session = ?1 AND d.state IN ('waiting', 'parked') ORDER BY d.id");
-        Self::all(sql, query, session, |_, now| matches!(now.state, DeliveryState::Waiting | DeliveryState::Parked))
+        Self::all(sql, query, [session], |_, now| matches!(now.state, DeliveryState::Waiting | DeliveryState::Parked))
     }
 
     /// What is leased until this moment or a former one.
     pub(super) fn leased_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let query = select!("d.state = 'sending' AND d.leased_until <= ?1 ORDER BY d.id /*pg LIMIT 64*/");
-        Self::all(sql, query, moment, |found, now| now.state == found.state && now.lease == found.lease)
+        Self::all(sql, query, [moment], |found, now| now.state == found.state && now.lease == found.lease)
     }
 
     /// Parked ones whose deadline has come.
     pub(super) fn parked_until(sql: &Sql, moment: i64) -> Result<Vec<Self>, Fault> {
         let query = select!("d.state = 'parked' AND d.next_at <= ?1 ORDER BY d.next_at /*pg LIMIT 64*/");
-        Self::all(sql, query, moment, |found, now| now.state == found.state)
+        Self::all(sql, query, [moment], |found, now| now.state == found.state)
     }
 
     /// What a query finds. Where others may change it meanwhile, each is locked, and is left out if it is not any more
     /// what was looked for.
-    fn all(sql: &Sql, query: &str, of: i64, is_still: impl Fn(&Self, &Self) -> bool) -> Result<Vec<Self>, Fault> {
-        let found: Vec<Self> = sql.prepare_cached(query)?.query_map([of], Self::read)?.collect::<Result<_, _>>()?;
+    fn all(
+        sql: &Sql,
+        query: &str,
+        of: impl Params,
+        is_still: impl Fn(&Self, &Self) -> bool,
+    ) -> Result<Vec<Self>, Fault> {
+        let found: Vec<Self> = sql.prepare_cached(query)?.query_map(of, Self::read)?.collect::<Result<_, _>>()?;
         if !sql.is_shared() {
             return Ok(found);
         }
@@ -128,20 +139,32 @@ impl Delivery {
             lease: row.get(6)?,
             leased_at: row.get(7)?,
             newest: row.get(8)?,
-            braked: row.get(9)?,
+            reason: row.get(9)?,
             emptied: row.get(10)?,
+            left: None,
         })
+    }
+
+    /// Parked ones of a destination whose record is to be looked for again.
+    pub(super) fn to_be_looked_for(sql: &Sql, destination: &str, moment: i64, most: usize) -> Result<Vec<Self>, Fault> {
+        let query =
+            select!("d.state = 'parked' AND d.destination = ?1 AND d.look_at <= ?2 ORDER BY d.look_at, d.id LIMIT ?3");
+        Self::all(sql, query, params![destination, moment, most as i64], |found, now| now.state == found.state)
+    }
+
+    /// Whether the brake holds it back.
+    pub(super) fn braked(&self) -> bool {
+        self.reason.as_deref() == Some(Reason::Braked.as_str())
     }
 
     /// Puts it in line by hand, due now, with the record that it goes to if that was said; the retry horizon
     /// begins anew.
     pub(super) fn put_in_line(&mut self, sql: &Sql, record: Option<&str>, now: Timestamp) -> Result<(), Fault> {
         let at = now.as_millisecond();
-        if let Some(record) = record {
-            self.lane = lane(Some(record), self.session);
-            lock::lane(sql, &self.destination, &self.lane)?;
-            sql.prepare_cached("UPDATE deliveries SET record = ?2, lane = ?3 WHERE id = ?1")?
-                .execute(params![self.id, record, self.lane])?;
+        if let Some(record) = record.filter(|record| self.record.as_deref() != Some(record)) {
+            // A person may lead it anywhere, and as often as it takes.
+            course::lead(sql, self.id, self.record.as_deref(), record, "released by hand", now)?;
+            self.take_record(record);
         }
         let change = Change { next_at: Some(at), ..Change::new(DeliveryState::Waiting, None, None) };
         self.become_(sql, change, now)?;
@@ -152,8 +175,11 @@ impl Delivery {
     /// Changes its state, ends its lease, and lets the next of its lane come forward.
     pub(super) fn become_(&self, sql: &Sql, change: Change<'_>, now: Timestamp) -> Result<(), Fault> {
         self.state.check_change(change.to)?;
+        if self.left.is_some() {
+            lock::lane(sql, &self.destination, &self.lane)?;
+        }
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
-        if back_by_hand {
+        if back_by_hand || (change.to == DeliveryState::Waiting && self.left.is_some()) {
             // It may belong before the one that is head now.
             sql.prepare_cached(
                 "UPDATE deliveries SET head = 0 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND head = 1",
@@ -162,7 +188,10 @@ impl Delivery {
         }
         sql.prepare_cached(
             "UPDATE deliveries SET state = ?2, head = 0, reason = ?3, detail = ?4, next_at = ?5, \
-             attempts = attempts + ?6, uncertain = coalesce(?7, uncertain), changed_at = ?8, \
+             attempts = attempts + ?6, uncertain = coalesce(?7, uncertain), changed_at = ?8, record = ?9, lane = ?10, \
+             look_at = CASE WHEN ?2 = 'parked' THEN ?11 WHEN ?2 = 'waiting' AND ?9 IS NOT DISTINCT FROM record \
+             THEN look_at END, candidates = CASE WHEN ?2 = 'parked' THEN ?12 \
+             WHEN ?9 IS NOT DISTINCT FROM record THEN candidates END, \
              leased_at = NULL, leased_until = NULL WHERE id = ?1",
         )?
         .execute(params![
@@ -174,8 +203,13 @@ impl Delivery {
             change.attempts,
             change.uncertain,
             now.as_millisecond(),
+            self.record,
+            self.lane,
+            change.look_at,
+            change.candidates,
         ])?;
-        advance(sql, &self.destination, &self.lane)
+        advance(sql, &self.destination, &self.lane)?;
+        self.left.iter().try_for_each(|left| advance(sql, &self.destination, left))
     }
 }
 
@@ -190,6 +224,10 @@ pub(super) struct Entry<'a> {
     pub(super) next_at: Option<i64>,
     pub(super) reason: Option<Reason>,
     pub(super) detail: Option<&'a str>,
+    /// Parked: when its record is looked for.
+    pub(super) look_at: Option<i64>,
+    /// The record that former versions of its session went to, if that was another one.
+    pub(super) moved_from: Option<&'a str>,
 }
 
 impl Entry<'_> {
@@ -203,8 +241,8 @@ impl Entry<'_> {
         Ok(sql
             .prepare_cached(
                 "INSERT INTO deliveries (session, version, destination, record, lane, state, head, next_at, \
-                 reason, detail, created_at, since, changed_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11)",
+                 reason, detail, created_at, since, changed_at, look_at, moved_from) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, ?12, ?13)",
             )?
             .insert(params![
                 self.session,
@@ -218,6 +256,8 @@ impl Entry<'_> {
                 self.reason.map(Reason::as_str),
                 self.detail,
                 now.as_millisecond(),
+                self.look_at,
+                self.moved_from,
             ])?)
     }
 }

@@ -179,6 +179,7 @@ impl Eraser<'_> {
         for delivery in deliveries {
             self.sql.prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?.execute([delivery])?;
             self.sql.prepare_cached("DELETE FROM repeats WHERE delivery = ?1")?.execute([delivery])?;
+            self.sql.prepare_cached("DELETE FROM moves WHERE delivery = ?1")?.execute([delivery])?;
         }
         for table in ["applied", "deliveries", "found", "versions"] {
             self.sql.execute(&format!("DELETE FROM {table} WHERE session = ?1"), [session])?;

@@ -5,11 +5,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::accept::PARKED_FOR_MS;
 use super::delivery::{Change, Delivery};
 use super::handle::Ledger;
 use super::sql::{OptionalExtension, params};
-use super::{DeliveryState, Fault, MessageState};
+use super::{DeliveryState, Fault, MessageState, Parking};
 use crate::ids::{DeliveryId, MessageId};
 use crate::outcome::Reason;
 
@@ -50,8 +49,11 @@ impl Ledger {
             DeliveryState::Dead | DeliveryState::Discarded | DeliveryState::Waiting => {
                 (Some(DeliveryState::Waiting), "it is tried again now".to_owned())
             }
-            DeliveryState::Parked if delivery.braked => {
+            DeliveryState::Parked if delivery.braked() => {
                 (Some(DeliveryState::Waiting), "the brake lets it go: it is tried now".to_owned())
+            }
+            DeliveryState::Parked if delivery.record.is_some() => {
+                (Some(DeliveryState::Waiting), "it is tried again now".to_owned())
             }
             DeliveryState::Parked => (None, "it is parked without a record id: use `release` with one".to_owned()),
             state => (None, format!("nothing to retry: it is {}", state.as_str())),
@@ -133,9 +135,17 @@ impl Ledger {
                         }
                         DeliveryState::Discarded => (Some(Reason::Discarded), None),
                         DeliveryState::Superseded => (Some(Reason::Superseded), None),
-                        _ => (Some(Reason::NoRecordId), Some(now.as_millisecond() + PARKED_FOR_MS)),
+                        _ => (Some(Reason::NoRecordId), Some(now.as_millisecond() + Parking::default().for_ms)),
                     };
-                    delivery.become_(tx.sql, Change { next_at, ..Change::new(to, reason, why.as_deref()) }, now)?;
+                    // The dispatcher knows for how long, and whether there are look-ups.
+                    let look_at = (to == DeliveryState::Parked).then_some(now.as_millisecond());
+                    let change = Change::new(to, reason, why.as_deref());
+                    delivery.become_(tx.sql, Change { next_at, look_at, ..change }, now)?;
+                    if to == DeliveryState::Parked {
+                        let at = now.as_millisecond();
+                        tx.sql.prepare_cached("UPDATE deliveries SET since = ?2 WHERE id = ?1")?.execute([id.0, at])?;
+                        tx.wake();
+                    }
                 }
                 handled.push(Handled { id, before, after, detail });
             }

@@ -47,6 +47,32 @@ impl State {
         }
     }
 
+    /// The key by which this instance knows its own mail; on a server it is that of all instances. One is made from
+    /// `random` if there is none yet. Blocks.
+    pub fn instance_key(&self, random: [u8; 32]) -> io::Result<InstanceKey> {
+        match self {
+            Self::File(path) => key::instance_key(path, random),
+            Self::Server(_) => self.known_key()?.ok_or_else(|| io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The key, if there is one yet. Blocks.
+    pub fn known_key(&self) -> io::Result<Option<InstanceKey>> {
+        match self {
+            Self::File(path) => key::known_key(path),
+            Self::Server(server) => {
+                let server = server.clone();
+                let reading = std::thread::spawn(move || -> Result<String, Fault> {
+                    let sql = Sql::Pg(Pg::new(server));
+                    sql.begin_reading()?;
+                    shared::key(&sql)
+                });
+                let text = reading.join().unwrap_or_else(|_| Err(Fault::new("reading it was cut off")));
+                Ok(InstanceKey::from_text(&text.map_err(io::Error::other)?))
+            }
+        }
+    }
+
     /// The file, if it is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -123,26 +149,6 @@ impl Ledger {
     /// Whether several instances may run on it.
     pub fn is_shared(&self) -> bool {
         matches!(self.inner.state, State::Server(_))
-    }
-
-    /// The key by which this instance knows its own mail; on a server it is that of all instances. One is made from
-    /// `random` if there is none yet.
-    pub async fn instance_key(&self, random: [u8; 32]) -> io::Result<InstanceKey> {
-        match &self.inner.state {
-            State::File(path) => key::instance_key(path, random),
-            State::Server(_) => self.known_key().await?.ok_or_else(|| io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    /// The key, if there is one yet.
-    pub async fn known_key(&self) -> io::Result<Option<InstanceKey>> {
-        match &self.inner.state {
-            State::File(path) => key::known_key(path),
-            State::Server(_) => {
-                let text = self.read(|sql| shared::key(sql)).await.map_err(io::Error::other)?;
-                Ok(InstanceKey::from_text(&text))
-            }
-        }
     }
 
     /// Claims the ledger for the service of this process: only its holder may call `recover` and dispatch.

@@ -17,7 +17,7 @@ pub fn key_path(state: &Path) -> PathBuf {
 
 /// The key, if there is one yet. A file that holds none is an error: a new key would make strangers of the
 /// mails that were sent.
-pub fn known_key(state: &Path) -> io::Result<Option<InstanceKey>> {
+pub(super) fn known_key(state: &Path) -> io::Result<Option<InstanceKey>> {
     let path = key_path(state);
     match std::fs::read_to_string(&path) {
         Ok(text) => match InstanceKey::from_text(&text) {
@@ -30,7 +30,7 @@ pub fn known_key(state: &Path) -> io::Result<Option<InstanceKey>> {
 }
 
 /// The key; made from `random` if there is none yet. Two that start at the same time have the same.
-pub fn instance_key(state: &Path, random: [u8; 32]) -> io::Result<InstanceKey> {
+pub(super) fn instance_key(state: &Path, random: [u8; 32]) -> io::Result<InstanceKey> {
     if let Some(key) = known_key(state)? {
         return Ok(key);
     }

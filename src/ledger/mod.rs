@@ -10,6 +10,7 @@ mod backlog;
 mod brake;
 mod claim;
 mod copy;
+mod course;
 mod delivery;
 mod erase;
 mod hand;
@@ -40,6 +41,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::connector::Candidate;
 use crate::ids::{DeliveryId, MessageId, VersionId};
 use crate::outcome::{Outcome, Reason};
 use crate::session::evidence::Evidence;
@@ -49,10 +51,12 @@ pub use audit::{Audit, Gap};
 pub use backlog::{Backlog, Undelivered};
 pub use brake::{Alarm, Brake};
 pub use copy::Copied;
+pub use course::MoveRow;
 pub use erase::Erased;
 pub use hand::Handled;
 pub use handle::{Ledger, State};
-pub use key::{instance_key, key_path, known_key};
+pub use key::key_path;
+use key::known_key;
 pub use known::KnownSession;
 pub use pause::Paused;
 pub use postgres::Server;
@@ -119,7 +123,7 @@ pub enum DeliveryState {
     Waiting,
     /// Leased by a worker.
     Sending,
-    /// Waits for a record id, with a deadline, or for the end of the brake's window.
+    /// Waits for its record, with a deadline, or for the end of the brake's window.
     Parked,
     /// The record is as this version says.
     Delivered,
@@ -192,6 +196,34 @@ pub struct Leg {
     pub refused: Option<(Reason, String)>,
 }
 
+/// How a delivery waits that has no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parking {
+    /// For how long, in milliseconds.
+    pub for_ms: i64,
+    /// Whether the record is looked for at once.
+    pub look_up: bool,
+}
+
+impl Default for Parking {
+    fn default() -> Self {
+        Self { for_ms: 72 * 3_600_000, look_up: false }
+    }
+}
+
+/// A session whose versions went to one record, and whose newest one names another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The session.
+    pub session: SessionKey,
+    /// At which destination.
+    pub destination: String,
+    /// The record that keeps what it has.
+    pub from: String,
+    /// The record that is updated from now on.
+    pub to: String,
+}
+
 /// Decides where a session goes. Must be quick, pure, and call nobody.
 pub trait Planner: Send + Sync {
     /// The legs of a session as it was found, for [`NewSession::legs`].
@@ -199,6 +231,11 @@ pub trait Planner: Send + Sync {
 
     /// The legs of a session whose document was merged. Called inside the transaction.
     fn legs(&self, key: &SessionKey, document: &Value) -> Vec<Leg>;
+
+    /// How a delivery waits that has no record.
+    fn parking(&self, _destination: &str) -> Parking {
+        Parking::default()
+    }
 
     /// How many repeats are too many.
     fn brake(&self) -> Brake {
@@ -235,6 +272,8 @@ pub struct Accepted {
     pub deliveries: usize,
     /// What the brake began to hold back with it.
     pub alarms: Vec<Alarm>,
+    /// Sessions that go to another record with it.
+    pub moved: Vec<Moved>,
 }
 
 /// A delivery leased to a worker.
@@ -286,6 +325,22 @@ pub enum Next {
     Dead,
     /// It waits for a record id until this time.
     Parked(Timestamp),
+    /// It waits for its record until a time, and is looked at again before.
+    Again {
+        /// The deadline.
+        until: Timestamp,
+        /// When it is tried again.
+        at: Timestamp,
+        /// The records that it could belong to, where more than one fits.
+        candidates: Vec<Candidate>,
+    },
+    /// It goes on with another record, in its turn among the deliveries of that one.
+    Moved {
+        /// That record.
+        record: String,
+        /// A sentence: what led there.
+        how: String,
+    },
 }
 
 /// The end of one attempt, to be recorded.

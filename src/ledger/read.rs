@@ -11,6 +11,7 @@ use super::delivery::{moment, state_of};
 use super::handle::Ledger;
 use super::sql::{self, Held, OptionalExtension, Row, Sql};
 use super::{DeliveryState, Fault, MessageState};
+use crate::connector::Candidate;
 use crate::ids::{DeliveryId, MessageId, VersionId};
 use crate::outcome::Reason;
 use crate::session::SessionKey;
@@ -137,6 +138,15 @@ pub struct DeliveryRow {
     pub attempts: u32,
     /// Waiting: not before. Parked: its deadline.
     pub next_at: Option<Timestamp>,
+    /// Parked: when its record is looked for again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_at: Option<Timestamp>,
+    /// The records that it could belong to, where more than one fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// The record that former versions of its session went to, if that was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
     /// True if an effect is not known.
     pub uncertain: bool,
     /// When it was made.
@@ -366,7 +376,7 @@ pub(super) fn session_row(sql: &Sql, row: &Row<'_>) -> sql::Result<SessionRow> {
 
 pub(super) const DELIVERY: &str = "SELECT d.id, s.instance, s.channel, s.session_id, d.version, v.number, \
     d.destination, d.record, d.state, d.reason, d.detail, d.attempts, d.next_at, d.uncertain, d.created_at, \
-    d.changed_at, d.exchanges_removed_at FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
+    d.changed_at, d.exchanges_removed_at, d.look_at, d.candidates, d.moved_from FROM deliveries d JOIN versions v ON v.id = d.version JOIN sessions s ON s.id = d.session";
 
 pub(super) fn delivery_row(row: &Row<'_>) -> sql::Result<DeliveryRow> {
     Ok(DeliveryRow {
@@ -381,6 +391,12 @@ pub(super) fn delivery_row(row: &Row<'_>) -> sql::Result<DeliveryRow> {
         detail: row.get(10)?,
         attempts: row.get(11)?,
         next_at: row.get::<_, Option<i64>>(12)?.map(moment),
+        look_at: row.get::<_, Option<i64>>(17)?.map(moment),
+        candidates: row
+            .get::<_, Option<String>>(18)?
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default(),
+        moved_from: row.get(19)?,
         uncertain: row.get(13)?,
         created_at: moment(row.get(14)?),
         changed_at: moment(row.get(15)?),

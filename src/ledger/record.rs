@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::course;
 use super::delivery::{Change, Delivery};
 use super::handle::Ledger;
 use super::sql::params;
@@ -39,7 +40,7 @@ impl Ledger {
 fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp) -> Result<Recorded, Fault> {
     let held = Delivery::find(tx.sql, result.delivery.0)?
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
-    let Some(delivery) = held else { return Ok(Recorded::Stale) };
+    let Some(mut delivery) = held else { return Ok(Recorded::Stale) };
     for (step, digest) in &result.applied {
         tx.sql
             .prepare_cached(
@@ -66,19 +67,34 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
                 exchanges,
             ])?;
     }
-    let change = change_of(result, delivery.newest)?;
+    let candidates = match &result.next {
+        Next::Again { candidates, .. } if !candidates.is_empty() => serde_json::to_string(candidates).ok(),
+        _ => None,
+    };
+    let mut change = Change { candidates: candidates.as_deref(), ..change_of(result, delivery.newest, now)? };
+    if let (Next::Moved { record, how }, DeliveryState::Waiting) = (&result.next, change.to) {
+        if course::lead(tx.sql, delivery.id, delivery.record.as_deref(), record, how, now)? {
+            delivery.take_record(record);
+        } else {
+            let detail = "the CRM leads from one record to the next, too often or in a circle";
+            let reason = change.reason;
+            let (attempts, uncertain) = (change.attempts, change.uncertain);
+            change = Change { attempts, uncertain, ..Change::new(DeliveryState::Dead, reason, Some(detail)) };
+        }
+    }
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
 }
 
-fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
+fn change_of(result: &Finished, newest: bool, now: Timestamp) -> Result<Change<'_>, Fault> {
     let detail = result.attempt.as_ref().map(|attempt| attempt.detail.as_str()).filter(|detail| !detail.is_empty());
     let reason = Some(result.reason);
-    let (to, next_at) = match result.next {
-        Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (state, None),
+    let (to, next_at) = match &result.next {
+        Next::Done(state @ (DeliveryState::Delivered | DeliveryState::Unchanged)) => (*state, None),
         Next::Done(state) => return Err(Fault::new(format!("no delivery is done as `{}`", state.as_str()))),
         Next::Dead => (DeliveryState::Dead, None),
-        Next::Parked(until) => (DeliveryState::Parked, Some(until.as_millisecond())),
+        Next::Parked(until) | Next::Again { until, .. } => (DeliveryState::Parked, Some(until.as_millisecond())),
+        Next::Moved { .. } => (DeliveryState::Waiting, Some(now.as_millisecond())),
         Next::Later(at) | Next::Back(at) => (DeliveryState::Waiting, Some(at.as_millisecond())),
     };
     let back = matches!(result.next, Next::Back(_));
@@ -88,8 +104,13 @@ fn change_of(result: &Finished, newest: bool) -> Result<Change<'_>, Fault> {
     } else {
         (to, next_at, reason)
     };
+    let look_at = match &result.next {
+        Next::Again { at, .. } => Some(at.as_millisecond()),
+        _ => None,
+    };
     Ok(Change {
         next_at,
+        look_at,
         attempts: i64::from(!back),
         uncertain: (!back).then_some(result.uncertain),
         ..Change::new(to, reason, detail)

@@ -6,13 +6,13 @@
 
 use jiff::Timestamp;
 
-use super::accept::PARKED_FOR_MS;
 use super::claim::session_key;
+use super::course;
 use super::delivery::{Delivery, Entry, state_of};
 use super::handle::Ledger;
 use super::sql::{OptionalExtension, Sql, params};
 use super::writer::Transaction;
-use super::{DeliveryState, Fault, Leg};
+use super::{DeliveryState, Fault, Leg, Parking};
 use crate::ids::{DeliveryId, VersionId};
 use crate::outcome::Reason;
 use crate::session::SessionKey;
@@ -220,12 +220,15 @@ fn one(tx: &Transaction<'_>, replay: &Replay, now: Timestamp) -> Result<Replayed
         .query_row(params![session, replay.version.0, leg.destination], |row| row.get(0))?;
     let last = last.map(|id| Delivery::find(sql, id)).transpose()?.flatten();
     let record = leg.record.as_deref().filter(|_| leg.refused.is_none());
+    // Where a version of it was led to another record, that one is meant.
+    let led = course::known(sql, session, &leg.destination, record)?;
+    let record = led.as_deref().or(record);
     let answer = match last {
         Some(mut last) => match last.state {
             DeliveryState::Waiting => return Ok(Replayed::Left("it waits, and is rendered when it is sent")),
             DeliveryState::Sending => return Ok(Replayed::Left("it is being sent")),
             DeliveryState::Discarded => return Ok(Replayed::Left("a person let it go")),
-            DeliveryState::Parked if last.braked => return Ok(Replayed::Left("the brake holds it back")),
+            DeliveryState::Parked if last.braked() => return Ok(Replayed::Left("the brake holds it back")),
             DeliveryState::Parked if record.is_none() => return Ok(Replayed::Left("it waits for a record id")),
             DeliveryState::Dead if record.is_none() => return Ok(Replayed::Left("it has no record that it can go to")),
             DeliveryState::Parked | DeliveryState::Dead => {
@@ -250,13 +253,17 @@ fn make(tx: &Transaction<'_>, session: i64, replay: &Replay, now: Timestamp) -> 
     let (leg, at) = (&replay.leg, now.as_millisecond());
     let (state, next_at, reason, detail) = match (&leg.refused, &leg.record) {
         (Some((reason, detail)), _) => (DeliveryState::Dead, None, Some(*reason), Some(detail.as_str())),
-        (None, None) => (DeliveryState::Parked, Some(at + PARKED_FOR_MS), Some(Reason::NoRecordId), None),
+        (None, None) => (DeliveryState::Parked, Some(at + Parking::default().for_ms), Some(Reason::NoRecordId), None),
         (None, Some(_)) => (DeliveryState::Waiting, Some(at), None, None),
     };
     let (destination, record) = (leg.destination.as_str(), leg.record.as_deref());
-    let entry = Entry { session, version: replay.version.0, destination, record, state, next_at, reason, detail };
+    // The dispatcher knows for how long it waits, and whether there are look-ups.
+    let look_at = (state == DeliveryState::Parked).then_some(at);
+    let version = replay.version.0;
+    let entry =
+        Entry { session, version, destination, record, state, next_at, reason, detail, look_at, moved_from: None };
     let delivery = entry.insert(tx.sql, now)?;
-    if state == DeliveryState::Waiting {
+    if matches!(state, DeliveryState::Waiting | DeliveryState::Parked) {
         tx.wake();
     }
     Ok(Replayed::Made(DeliveryId(delivery)))

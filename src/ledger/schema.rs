@@ -6,8 +6,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Fault;
 
 /// File `n` brings a ledger from version `n` to `n + 1`. Files are only ever added.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 /// What this program brings a ledger to.
 pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;

@@ -118,7 +118,7 @@ impl<T: Param> Params for &[T] {
 
 impl<T: Param> Params for Vec<T> {
     fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
-        self.as_slice().each(to)
+        (1..).zip(self.iter()).try_for_each(|(number, param)| to(number, param.value()))
     }
 }
 
@@ -132,7 +132,7 @@ macro_rules! arrays {
     ($($count:literal)*) => {
         $(impl<T: Param> Params for [T; $count] {
             fn each<'p>(&'p self, to: &mut dyn FnMut(usize, Value<'p>) -> Result<()>) -> Result<()> {
-                self.as_slice().each(to)
+                (1..).zip(self.iter()).try_for_each(|(number, param)| to(number, param.value()))
             }
         })*
     };

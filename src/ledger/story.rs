@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::claim::session_key;
+use super::course::{self, MoveRow};
 use super::delivery::moment;
 use super::handle::Ledger;
 use super::read::{
@@ -107,6 +108,9 @@ pub struct DeliveryStory {
     /// The delivery.
     #[serde(flatten)]
     pub delivery: DeliveryRow,
+    /// How it came to its record, if its session did not name that one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<MoveRow>,
     /// Every try, in order.
     pub attempts: Vec<AttemptRow>,
     /// Steps whose last applied request came from it, with the request's digest.
@@ -237,9 +241,13 @@ fn deliveries(sql: &Sql, condition: &str, id: i64) -> Result<Vec<DeliveryStory>,
         let delivery = delivery_row(row)?;
         let attempts = attempts(sql, delivery.id)?;
         let applied = applied(sql, delivery.id)?;
-        Ok(DeliveryStory { delivery, attempts, applied })
+        Ok(DeliveryStory { delivery, moves: Vec::new(), attempts, applied })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut all = rows.collect::<Result<Vec<DeliveryStory>, _>>()?;
+    for story in &mut all {
+        story.moves = course::moves(sql, story.delivery.id.0)?;
+    }
+    Ok(all)
 }
 
 fn attempts(sql: &Sql, delivery: DeliveryId) -> sql::Result<Vec<AttemptRow>> {

@@ -71,6 +71,13 @@ impl Context {
         }
     }
 
+    /// Makes the item of a list that a step is sent for visible as `item`.
+    pub fn with_item(&mut self, item: Value) {
+        if let Value::Object(root) = self.inner.data_mut() {
+            root.insert("item".to_owned(), item);
+        }
+    }
+
     /// Makes the operator's field map visible as `fields`: a list of `name`, `field`, `value`.
     pub fn with_fields(&mut self, fields: &[Field]) {
         let list = fields.iter().map(|f| json!({ "name": f.name, "field": f.field, "value": f.value })).collect();

@@ -143,6 +143,13 @@ impl Shape {
         self.with_member("steps", members)
     }
 
+    /// The same with the `item` of a list that a step is sent for.
+    #[must_use]
+    pub fn with_item(mut self) -> Self {
+        Arc::make_mut(&mut self.root).insert("item".to_owned(), Form::Any);
+        self
+    }
+
     fn with_member(mut self, name: &str, members: impl Iterator<Item = (String, Form)>) -> Self {
         let root = Arc::make_mut(&mut self.root);
         if let Some(Form::Object(object)) = root.get_mut(name) {

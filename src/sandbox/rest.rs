@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::faults::{Fault, Faults, Planned, Verdict};
 use super::line::Line;
-use super::store::{Attachment, Note, Refusal, Via};
-use super::update::{Invalid, Update};
+use super::store::{Applied, Attachment, Note, Refusal, Ticket, Via};
+use super::update::{Invalid, NewNote, Update};
 use super::{App, mail};
 
 /// The largest body of a request.
@@ -37,9 +37,12 @@ type Page<T> = Result<Query<T>, QueryRejection>;
 pub(crate) fn routes(app: &App) -> Router {
     let breakable = Router::new()
         .route("/api/tickets", get(list))
-        .route("/api/tickets/{id}", get(read).put(update))
-        .route("/api/tickets/{id}/notes", get(notes))
+        .route("/api/tickets/{id}", get(read).put(update).delete(remove))
+        .route("/api/tickets/{id}/notes", get(notes).post(add_note))
+        .route("/api/tickets/{id}/follow_ups", get(follow_ups).post(follow_up))
         .route("/api/tickets/{id}/merge", post(merge))
+        .route("/api/tickets/{id}/hold", post(hold))
+        .route("/api/search", get(search))
         .route("/mail", post(by_mail))
         .layer(from_fn_with_state(app.clone(), authorized))
         .layer(from_fn_with_state(app.clone(), faulty));
@@ -159,6 +162,8 @@ impl IntoResponse for Refusal {
         match self {
             Self::NotFound => not_found(),
             Self::Closed => error(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": "closed"})),
+            Self::Locked => error(StatusCode::LOCKED, &json!({"error": "locked"})),
+            Self::Open => error(StatusCode::CONFLICT, &json!({"error": "open"})),
             Self::Merged { into } => error(StatusCode::CONFLICT, &json!({"error": "merged", "into": into})),
             Self::Stale { version } => error(StatusCode::CONFLICT, &json!({"error": "conflict", "version": version})),
         }
@@ -211,6 +216,87 @@ async fn notes(State(app): State<App>, Path(id): Path<String>, query: Page<Notes
     let wanted = |note: &&Note| marker.is_none() || note.marker == marker;
     let notes: Vec<&Note> = ticket.notes.iter().filter(wanted).collect();
     Json(json!({"notes": notes})).into_response()
+}
+
+async fn add_note(State(app): State<App>, Path(id): Path<String>, body: Bytes) -> Response {
+    let note =
+        serde_json::from_slice(&body).map_err(|e: serde_json::Error| Invalid::MalformedJson { detail: e.to_string() });
+    match note.and_then(NewNote::read) {
+        Ok(note) => answer(app.store.add_note(&id, note, Timestamp::now())),
+        Err(invalid) => invalid.into_response(),
+    }
+}
+
+fn answer(done: Result<Applied, Refusal>) -> Response {
+    match done {
+        Ok(applied) => Json(applied).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn follow_ups(State(app): State<App>, Path(id): Path<String>, query: Page<NotesQuery>) -> Response {
+    let NotesQuery { marker } = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    let found = app.store.follow_ups(&id, marker.as_deref());
+    let of = |ticket: &Ticket| json!({"id": ticket.id, "marker": ticket.follows.as_ref().map(|(_, marker)| marker)});
+    Json(json!({"follow_ups": found.iter().map(|t| of(t)).collect::<Vec<_>>()})).into_response()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FollowUpBody {
+    marker: Option<String>,
+}
+
+async fn follow_up(State(app): State<App>, Path(id): Path<String>, body: Bytes) -> Response {
+    let Ok(FollowUpBody { marker }) = serde_json::from_slice(&body) else {
+        return Invalid::InvalidValue { field: "marker".to_owned(), expected: "a string" }.into_response();
+    };
+    match app.store.follow_up(&id, marker, Timestamp::now()) {
+        Ok(applied) => (StatusCode::CREATED, Json(applied)).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn remove(State(app): State<App>, Path(id): Path<String>) -> Response {
+    app.store.remove(&id);
+    Json(json!({})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldBody {
+    updates: u32,
+}
+
+async fn hold(State(app): State<App>, Path(id): Path<String>, body: Bytes) -> Response {
+    let Ok(HoldBody { updates }) = serde_json::from_slice(&body) else {
+        return Invalid::InvalidValue { field: "updates".to_owned(), expected: "a whole number" }.into_response();
+    };
+    app.store.hold(&id, updates);
+    Json(json!({})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SearchQuery {
+    field: String,
+    value: String,
+    limit: Option<usize>,
+}
+
+/// Tickets whose field has a value; `total` counts those beyond the limit too.
+async fn search(State(app): State<App>, query: Page<SearchQuery>) -> Response {
+    let SearchQuery { field, value, limit } = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    let found = app.store.search(&field, &value);
+    let row = |ticket: &Ticket| json!({"id": ticket.id, "status": ticket.status, "version": ticket.version, "fields": ticket.fields});
+    let rows: Vec<Value> = found.iter().take(limit.unwrap_or(ROWS)).map(|t| row(t)).collect();
+    Json(json!({"total": found.len(), "tickets": rows})).into_response()
 }
 
 #[derive(Deserialize)]

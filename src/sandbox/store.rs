@@ -4,7 +4,7 @@
 //! real CRM, a note that comes twice is there twice, whatever its marker. Readers get a shared snapshot of a
 //! ticket, so that writing JSON never holds the lock. The time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 
 use super::records::Records;
 use super::update::{NewAttachment, NewNote, Update};
+
+mod life;
 
 /// The status in which a ticket takes nothing but another status.
 pub(crate) const CLOSED: &str = "closed";
@@ -40,6 +42,9 @@ pub struct Ticket {
     /// The ticket that took this one's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merged_into: Option<String>,
+    /// The ticket that this one follows, and the marker with which it was asked for.
+    #[serde(skip)]
+    pub follows: Option<(String, Option<String>)>,
     /// The journal number of the last effect; 0 if there was none.
     #[serde(skip)]
     pub seq: u64,
@@ -112,7 +117,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// On which ticket.
     pub ticket: String,
-    /// `status`, `fields`, `tags`, `attachment`, `note` or `merged`.
+    /// `status`, `fields`, `tags`, `attachment`, `note`, `merged` or `follow_up`.
     pub kind: &'static str,
     /// How.
     pub via: Via,
@@ -150,6 +155,10 @@ pub enum Refusal {
         /// That ticket.
         into: String,
     },
+    /// Somebody else holds the ticket.
+    Locked,
+    /// The ticket is open: nothing has to follow it.
+    Open,
     /// The update names a version that is not the current one.
     Stale {
         /// The current one.
@@ -170,6 +179,10 @@ struct Inner {
     attachments: Vec<Attachment>,
     notes: u64,
     journal: Vec<Entry>,
+    /// Tickets that were removed.
+    gone: HashSet<String>,
+    /// How many updates of a ticket are still refused.
+    locks: HashMap<String, u32>,
 }
 
 /// Sums for the page.
@@ -264,6 +277,8 @@ impl Store {
         if update.version.is_some_and(|version| version != ticket.version) {
             return Err(Refusal::Stale { version: ticket.version });
         }
+        let ticket = ticket.clone();
+        inner.unlocked(id)?;
         if ticket.status == CLOSED && update.status.as_deref().is_none_or(|status| status == CLOSED) {
             return Err(Refusal::Closed);
         }
@@ -295,7 +310,7 @@ impl Store {
     }
 
     fn find<'a>(&self, inner: &'a mut Inner, id: &str) -> Option<&'a Arc<Ticket>> {
-        if !inner.tickets.contains_key(id) && self.records.makes(id) {
+        if !inner.tickets.contains_key(id) && !inner.gone.contains(id) && self.records.makes(id) {
             inner.tickets.insert(id.to_owned(), Arc::new(Ticket::new(id.to_owned())));
         }
         inner.tickets.get(id)
@@ -330,6 +345,17 @@ impl Change {
 }
 
 impl Inner {
+    /// Counts a refusal of a ticket that somebody else holds.
+    fn unlocked(&mut self, id: &str) -> Result<(), Refusal> {
+        match self.locks.get_mut(id) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                Err(Refusal::Locked)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn apply(&mut self, id: &str, update: Update, via: Via, now: Timestamp) -> Applied {
         let mut change = Change::default();
         let marker = update.note.as_ref().and_then(|note| note.marker.clone());
@@ -393,6 +419,7 @@ impl Ticket {
             attachments: Vec::new(),
             version: 1,
             merged_into: None,
+            follows: None,
             seq: 0,
             changed_at: None,
         }

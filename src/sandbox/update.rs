@@ -98,7 +98,7 @@ impl Update {
                 ("status", Value::String(status)) if !status.trim().is_empty() => update.status = Some(status),
                 ("status", _) => return Err(invalid("status", "a word")),
                 ("tags", value) => update.tags = Some(tags(value)?),
-                ("note", value) => update.note = Some(note(value)?),
+                ("note", value) => update.note = Some(NewNote::read(value)?),
                 ("attachment", value) => update.attachments = vec![attachment(value)?],
                 ("version", value) => {
                     update.version = Some(value.as_u64().ok_or_else(|| invalid("version", "a whole number"))?);
@@ -116,19 +116,26 @@ fn tags(value: Value) -> Result<Vec<String>, Invalid> {
     list.into_iter().map(|tag| if let Value::String(tag) = tag { Ok(tag) } else { Err(wrong()) }).collect()
 }
 
-fn note(value: Value) -> Result<NewNote, Invalid> {
-    let Value::Object(object) = value else { return Err(invalid("note", "an object")) };
-    let (mut text, mut marker) = (None, None);
-    for (key, value) in object {
-        match (key.as_str(), value) {
-            ("text", Value::String(value)) => text = Some(value),
-            ("marker", Value::String(value)) => marker = Some(value),
-            ("marker", Value::Null) => {}
-            ("text" | "marker", _) => return Err(invalid(&format!("note.{key}"), "a string")),
-            _ => return Err(Invalid::UnknownField { field: format!("note.{key}") }),
+impl NewNote {
+    /// Reads the `note` of an update, or a note by itself.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn read(value: Value) -> Result<Self, Invalid> {
+        let Value::Object(object) = value else { return Err(invalid("note", "an object")) };
+        let (mut text, mut marker) = (None, None);
+        for (key, value) in object {
+            match (key.as_str(), value) {
+                ("text", Value::String(value)) => text = Some(value),
+                ("marker", Value::String(value)) => marker = Some(value),
+                ("marker", Value::Null) => {}
+                ("text" | "marker", _) => return Err(invalid(&format!("note.{key}"), "a string")),
+                _ => return Err(Invalid::UnknownField { field: format!("note.{key}") }),
+            }
         }
+        Ok(Self { text: text.ok_or_else(|| invalid("note.text", "a string"))?, marker })
     }
-    Ok(NewNote { text: text.ok_or_else(|| invalid("note.text", "a string"))?, marker })
 }
 
 fn attachment(value: Value) -> Result<NewAttachment, Invalid> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::{Config, DestinationConfig, Way};
 use crate::connector::Connector;
-use crate::ledger::{Brake, Leg, Planner};
+use crate::ledger::{Brake, Leg, Parking, Planner};
 use crate::outcome::Reason;
 use crate::record::route::{Route, destinations};
 use crate::session::stored::Stored;
@@ -21,6 +21,7 @@ pub struct Router {
     rules: BTreeMap<String, Rule>,
     stored: Stored,
     brake: Brake,
+    park_ms: i64,
 }
 
 /// What a destination says of record ids.
@@ -28,7 +29,7 @@ enum Rule {
     /// No record: the session itself is what is delivered.
     Session,
     /// A record, named by an id that the connector takes.
-    Record { connector: Arc<Connector>, accounts: bool },
+    Record { connector: Arc<Connector>, accounts: bool, looks_up: bool },
 }
 
 impl Router {
@@ -40,6 +41,7 @@ impl Router {
             rules: config.destinations.iter().map(|d| (d.name.clone(), rule(d))).collect(),
             stored: config.stored(),
             brake: config.brake,
+            park_ms: i64::from(config.delivery.park_hours) * 3_600_000,
         }
     }
 
@@ -67,7 +69,7 @@ fn rule(destination: &DestinationConfig) -> Rule {
     match &destination.way {
         Way::Storage { .. } => Rule::Session,
         Way::Rest { to, .. } | Way::Email { to, .. } => {
-            Rule::Record { connector: to.connector.clone(), accounts: destination.accounts }
+            Rule::Record { connector: to.connector.clone(), accounts: destination.accounts, looks_up: to.looks_up() }
         }
     }
 }
@@ -75,6 +77,11 @@ fn rule(destination: &DestinationConfig) -> Rule {
 impl Planner for Router {
     fn brake(&self) -> Brake {
         self.brake
+    }
+
+    fn parking(&self, destination: &str) -> Parking {
+        let look_up = matches!(self.rules.get(destination), Some(Rule::Record { looks_up: true, .. }));
+        Parking { for_ms: self.park_ms, look_up }
     }
 
     fn legs_of(&self, session: &Session) -> Vec<Leg> {

@@ -87,6 +87,11 @@ pub trait Recipe: Send {
         None
     }
 
+    /// Whether only one instance may read it at a time: all but listeners.
+    fn reads_alone(&self) -> bool {
+        true
+    }
+
     /// Says where the ledger is, beside which renewed credentials are kept.
     fn keep_beside(&mut self, _state: &Path) {}
 }
@@ -125,6 +130,10 @@ macro_rules! kinds {
 
             fn period(&self) -> Option<Duration> {
                 match self { $(Self::$name(settings) => Recipe::period(&**settings),)* }
+            }
+
+            fn reads_alone(&self) -> bool {
+                match self { $(Self::$name(settings) => settings.reads_alone(),)* }
             }
 
             fn keep_beside(&mut self, state: &Path) {

@@ -5,6 +5,7 @@ mod delivering;
 mod guarding;
 mod planning;
 mod reading;
+mod records;
 mod replaying;
 mod surface;
 

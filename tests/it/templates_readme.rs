@@ -76,7 +76,7 @@ fn the_six_steps_lead_to_an_updated_record() {
 fn documented() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/helpers");
     let mut all = Vec::new();
-    for file in ["time.rs", "value.rs", "list.rs", "text.rs", "logic.rs"] {
+    for file in ["time.rs", "value.rs", "list.rs", "text.rs", "crm.rs", "logic.rs"] {
         let source = fs::read_to_string(folder.join(file)).expect("a source file");
         let mut sentence = String::new();
         for line in source.lines() {

@@ -4,6 +4,9 @@
 //! together with the templates, so that one run tells of everything.
 
 mod auth;
+mod each;
+mod lookups;
+mod policies;
 mod reading;
 mod replies;
 mod steps;
@@ -28,8 +31,19 @@ use crate::settings::{self, Parsed, Places};
 const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "cookie"];
 
 /// Keys that belong to every destination.
-const RESERVED: [&str; 9] =
-    ["connector", "transport", "storage", "path", "smtp", "values", "concurrency", "accounts", "ca_file"];
+const RESERVED: [&str; 11] = [
+    "connector",
+    "transport",
+    "storage",
+    "path",
+    "smtp",
+    "values",
+    "concurrency",
+    "accounts",
+    "ca_file",
+    "policy",
+    "lookup",
+];
 
 impl Connector {
     /// Compiles a folder. `shared` holds the text templates and values that every connector can use.
@@ -39,7 +53,8 @@ impl Connector {
             let fault = Diagnostic::of_file(place, "missing_file", "a connector's folder needs a `connector.toml`");
             return Err(fault.hint("`mail2crm connector new NAME` makes a folder to start from").into());
         };
-        let Parsed { value: manifest, places } = settings::parse::<Manifest>(file)?;
+        let Parsed { value: mut manifest, places } = settings::parse::<Manifest>(file)?;
+        manifest.step = each::spread(manifest.step);
         let shape = shape_of(&manifest);
         let mut loader = Loader {
             manifest: &manifest,
@@ -71,6 +86,8 @@ impl Connector {
         let auth = manifest.auth.iter().enumerate().filter_map(|(i, auth)| loader.auth(i, auth)).collect();
         let steps = loader.steps();
         let replies = loader.replies();
+        let policies = loader.policies();
+        let lookups = loader.lookups();
         let check = loader.check();
         let reading = loader.reading(&steps);
         let email = loader.email();
@@ -88,6 +105,8 @@ impl Connector {
                 headers,
                 auth,
                 replies,
+                policies,
+                lookups,
                 steps,
                 check,
                 reading,
@@ -119,7 +138,8 @@ fn shape_of(manifest: &Manifest) -> Shape {
     let captures: Vec<(&str, Vec<&str>)> =
         manifest.step.iter().map(|s| (s.id.as_str(), s.capture.keys().map(String::as_str).collect())).collect();
     let steps: Vec<(&str, &[&str])> = captures.iter().map(|(id, names)| (*id, names.as_slice())).collect();
-    Shape::for_session().with_settings(&settings).with_steps(&steps)
+    let shape = Shape::for_session().with_settings(&settings).with_steps(&steps);
+    if manifest.step.iter().any(|s| s.each.is_some()) { shape.with_item() } else { shape }
 }
 
 /// Collects faults while the parts of a manifest are compiled.

@@ -14,8 +14,13 @@ impl Loader<'_> {
     fn row(&mut self, i: &str, reply: &Reply) -> Option<Row> {
         let mut steps = Vec::new();
         for (n, id) in reply.steps.iter().enumerate() {
-            match self.manifest.step.iter().position(|s| s.id == *id) {
-                Some(index) => steps.push(index),
+            let named = self.manifest.step.iter().find(|s| s.id == *id).map(|s| s.place.0);
+            match named {
+                // With all items, where it is sent for a list.
+                Some(of) => {
+                    let all = self.manifest.step.iter().enumerate();
+                    steps.extend(all.filter_map(|(index, s)| (s.place.0 == of).then_some(index)));
+                }
                 None => {
                     let known: Vec<&str> = self.manifest.step.iter().map(|s| s.id.as_str()).collect();
                     let n = n.to_string();
@@ -63,6 +68,10 @@ impl Loader<'_> {
             None => None,
             Some(regex) => Some(self.regex(&["reply", i, "body", "regex"], regex)?),
         };
+        let after_json = match reply.after.as_ref().and_then(|after| after.json.as_ref()) {
+            None => None,
+            Some(path) => Some(self.json_path(&["reply", i, "after", "json"], path)?),
+        };
         Some(Row {
             steps,
             status,
@@ -73,6 +82,7 @@ impl Loader<'_> {
             class: reply.class,
             reason: reply.reason,
             after: reply.after.clone(),
+            after_json,
             note: reply.note.clone(),
         })
     }

@@ -8,6 +8,7 @@ use regex::Regex;
 use super::{At, Loader};
 use crate::connector::assertion::{self, Expected, Judgement, Test};
 use crate::connector::manifest::{self, Effect, SettingKind};
+use crate::connector::page::{By, Page};
 use crate::connector::step::{Body, Capture, Found, Origin, Part, PartContent, Payload, Step};
 use crate::diagnostic::suggest;
 use crate::record::Place;
@@ -18,7 +19,14 @@ impl Loader<'_> {
         let mut seen = BTreeSet::new();
         let mut all = Vec::new();
         for (index, step) in manifest.step.iter().enumerate() {
-            let i = index.to_string();
+            let i = step.place.0.to_string();
+            if step.place.1 > 0 {
+                // What is wrong with it was told with the first item.
+                let told = std::mem::take(&mut self.faults);
+                all.extend(self.step(index, &i, step));
+                self.faults = told;
+                continue;
+            }
             let fits = step
                 .id
                 .bytes()
@@ -88,7 +96,13 @@ impl Loader<'_> {
             let allow = self.whole_regex(&["step", i, "origin", "allow"], &o.allow);
             base_url.zip(allow).map(|(base_url, allow)| Origin { base_url, allow })
         });
-        let needs = self.needs(index, i, &self.texts(step));
+        let page = step.page.as_ref().map(|p| self.page(i, step, p));
+        let each = step.each.as_ref().map(|_| self.each(i, index, step));
+        let mut needs = self.needs(index, i, &self.texts(step));
+        needs.extend(self.guards_of(index));
+        needs.sort_unstable();
+        needs.dedup();
+        self.guards(index, i, step);
         let when_needs = self.needs(index, i, step.when.as_deref().unwrap_or(""));
         Some(Step {
             id: step.id.clone(),
@@ -106,10 +120,13 @@ impl Loader<'_> {
             marker_step,
             found: flat(found)?,
             verifies,
+            aside: step.aside,
             repeatable: flat(repeatable)?,
             required: step.required,
             on_conflict,
             origin: flat(origin)?,
+            page: flat(page)?,
+            each: flat(each)?,
         })
     }
 
@@ -131,20 +148,50 @@ impl Loader<'_> {
                 for (n, part) in parts.iter().enumerate() {
                     let n = n.to_string();
                     let at = |key| ["step", i, "body", "parts", n.as_str(), key];
-                    let content = match (&part.text, &part.template, part.file) {
-                        (Some(text), None, None) => {
+                    let content = match (&part.text, &part.template, part.file, &part.fields) {
+                        (Some(text), None, None, None) => {
                             PartContent::Inline(Box::new(self.inline(&at("text"), text, Place::Text)?))
                         }
-                        (None, Some(name), None) if name.ends_with(".json") => {
+                        (None, Some(name), None, None) if name.ends_with(".json") => {
                             PartContent::Json(self.template_file(&at("template"), name, ".json")?)
                         }
-                        (None, Some(name), None) => {
+                        (None, Some(name), None, None) => {
                             PartContent::Text(self.template_file(&at("template"), name, ".hbs")?)
                         }
-                        (None, None, Some(file)) => PartContent::File(file),
-                        _ => return self.one_of(&["step", i, "body", "parts", &n], "`text`, `template` or `file`"),
+                        (None, None, Some(file), None) => PartContent::File(file),
+                        (None, None, None, Some(map)) => {
+                            PartContent::Members(Box::new(self.inline(&at("fields"), map, Place::Leaf)?))
+                        }
+                        _ => {
+                            let at = ["step", i, "body", "parts", &n];
+                            return self.one_of(&at, "`text`, `template`, `file` or `fields`");
+                        }
                     };
-                    all.push(Part { name: part.name.clone(), content });
+                    let name = match (&part.name, &content) {
+                        (Some(name), PartContent::Members(_)) if !name.contains('*') => {
+                            let hint = "write it as `custom_fields[*]`, or leave it away";
+                            let message = "the `name` of `fields` has no `*` for the names";
+                            self.fault(&at("name"), "wrong_value", message, hint);
+                            return None;
+                        }
+                        (Some(name), _) => name.clone(),
+                        (None, PartContent::Members(_)) => "*".to_owned(),
+                        (None, _) => {
+                            let at = ["step", i, "body", "parts", n.as_str()];
+                            self.fault(
+                                &at,
+                                "missing_key",
+                                "a part needs a `name`",
+                                "add `name = \"…\"`, the form field",
+                            );
+                            return None;
+                        }
+                    };
+                    let file_name = match &part.file_name {
+                        None => None,
+                        Some(text) => Some(self.inline(&at("file_name"), text, Place::Text)?),
+                    };
+                    all.push(Part { name, content, content_type: part.content_type.clone(), file_name });
                 }
                 Body::Multipart { parts: all }
             }
@@ -186,33 +233,77 @@ impl Loader<'_> {
         if let Some(name) = &expect.status_setting {
             self.setting_of_kind(&["step", i, "expect", "status_setting"], name, SettingKind::List);
         }
-        let mut json = Vec::new();
-        for (n, assertion) in expect.json.iter().enumerate() {
-            let n = n.to_string();
-            let at = |key| ["step", i, "expect", "json", n.as_str(), key];
-            let path = self.json_path(&at("path"), &assertion.path);
-            let test = match (assertion.present, &assertion.equals, &assertion.some_match, &assertion.none_match) {
-                (Some(wanted), None, None, None) => Some(Test::Present(wanted)),
-                (None, Some(text), None, None) => {
-                    self.inline(&at("equals"), text, Place::Text).map(|t| Test::Equals(Box::new(t)))
-                }
-                (None, None, Some(regex), None) => self.regex(&at("some_match"), regex).map(Test::SomeMatch),
-                (None, None, None, Some(regex)) => self.regex(&at("none_match"), regex).map(Test::NoneMatch),
-                _ => {
-                    let at = ["step", i, "expect", "json", n.as_str()];
-                    self.one_of(&at, "`present`, `equals`, `some_match` or `none_match`")
-                }
-            };
-            if let (Some(path), Some(test)) = (path, test) {
-                let shown = format!("`{}`", assertion.path);
-                let otherwise = assertion.otherwise.as_ref().map(judgement);
-                json.push(assertion::Assertion { shown, path, test, otherwise });
-            }
-        }
+        let json = self.assertions(&["step", i, "expect", "json"], &expect.json);
         let at = ["step", i, "expect", "fields"];
         let fields = expect.fields.as_ref().and_then(|fields| self.fields_stored(&at, fields));
         let otherwise = expect.otherwise.as_ref().map(judgement);
         Expected { status, status_setting: expect.status_setting.clone(), json, fields, otherwise }
+    }
+
+    pub(super) fn assertions(&mut self, at: At<'_>, list: &[manifest::Assertion]) -> Vec<assertion::Assertion> {
+        let mut all = Vec::new();
+        for (n, assertion) in list.iter().enumerate() {
+            let n = n.to_string();
+            let at = [at, &[n.as_str()]].concat();
+            let key = |key| [at.as_slice(), &[key]].concat();
+            let path = self.json_path(&key("path"), &assertion.path);
+            let tests = (&assertion.equals, &assertion.begins, &assertion.some_match, &assertion.none_match);
+            let test = match (assertion.present, tests) {
+                (Some(wanted), (None, None, None, None)) => Some(Test::Present(wanted)),
+                (None, (Some(text), None, None, None)) => {
+                    self.inline(&key("equals"), text, Place::Text).map(|t| Test::Equals(Box::new(t)))
+                }
+                (None, (None, Some(text), None, None)) => {
+                    self.inline(&key("begins"), text, Place::Text).map(|t| Test::Begins(Box::new(t)))
+                }
+                (None, (None, None, Some(regex), None)) => self.regex(&key("some_match"), regex).map(Test::SomeMatch),
+                (None, (None, None, None, Some(regex))) => self.regex(&key("none_match"), regex).map(Test::NoneMatch),
+                _ => self.one_of(&at, "`present`, `equals`, `begins`, `some_match` or `none_match`"),
+            };
+            if let (Some(path), Some(test)) = (path, test) {
+                let shown = format!("`{}`", assertion.path);
+                let otherwise = assertion.otherwise.as_ref().map(judgement);
+                all.push(assertion::Assertion { shown, path, test, otherwise });
+            }
+        }
+        all
+    }
+
+    /// The steps that are sent before this one, to see whether the record takes it.
+    fn guards_of(&self, index: usize) -> Vec<usize> {
+        let steps = &self.manifest.step;
+        let guards = |step: &manifest::Step| steps.get(index).is_some_and(|s| step.guards.contains(&s.id));
+        steps.iter().take(index).enumerate().filter(|(_, step)| guards(step)).map(|(i, _)| i).collect()
+    }
+
+    fn guards(&mut self, index: usize, i: &str, step: &manifest::Step) {
+        if !step.guards.is_empty() && step.effect != Effect::Read {
+            let hint = "leave `guards` away";
+            self.fault(
+                &["step", i, "guards"],
+                "wrong_effect",
+                "only a step with `effect = \"read\"` guards others",
+                hint,
+            );
+        }
+        let steps = &self.manifest.step;
+        for (n, id) in step.guards.iter().enumerate() {
+            let n = n.to_string();
+            let at = ["step", i, "guards", n.as_str()];
+            match steps.iter().position(|s| s.id == *id) {
+                Some(found) if found > index => {}
+                Some(_) => self.fault(
+                    &at,
+                    "later_step",
+                    format!("the step `{id}` comes before its guard"),
+                    "move the guard before it",
+                ),
+                None => {
+                    let known: Vec<&str> = steps.iter().skip(index + 1).map(|s| s.id.as_str()).collect();
+                    self.fault(&at, "unknown_step", format!("there is no step `{id}`"), suggest(id, known));
+                }
+            }
+        }
     }
 
     fn marker_step(&mut self, i: &str, step: &manifest::Step) -> Option<usize> {
@@ -242,7 +333,37 @@ impl Loader<'_> {
                 "it needs `effect = \"read\"` and `found`",
             );
         }
-        Some(index)
+        Some(self.look_up_of_item(i, step, index))
+    }
+
+    fn page(&mut self, i: &str, step: &manifest::Step, page: &manifest::Page) -> Option<Page> {
+        let at = ["step", i, "page"];
+        if step.effect != Effect::Read || step.origin.is_some() {
+            let hint = "leave `page` away: it is for steps with `effect = \"read\"`, without an `origin`";
+            self.fault(&at, "wrong_effect", "this step's answer has no further pages", hint);
+        }
+        let path = page.path.as_ref().map(|p| self.json_path(&["step", i, "page", "path"], p));
+        let regex = page.regex.as_ref().map(|r| self.regex(&["step", i, "page", "regex"], r));
+        let more = page.more.as_ref().map(|m| self.json_path(&["step", i, "page", "more"], m));
+        let given = page.path.is_some() || page.header.is_some();
+        if page.path.is_some() && page.header.is_some() {
+            return self.one_of(&at, "`path` or `header`");
+        }
+        let header = page.header.as_ref().map(|h| h.to_lowercase());
+        let capture = Capture { name: "page".into(), path: flat(path)?, header, regex: flat(regex)?, optional: true };
+        let by = match (given, &page.param, page.add) {
+            (true, None, None) => By::Address(capture),
+            (true, Some(param), None) => By::Value(capture, param.clone()),
+            (false, Some(param), Some(add)) if add > 0 && page.more.is_some() => {
+                By::Count { param: param.clone(), first: page.first.into(), add: add.into() }
+            }
+            _ => {
+                let hint = "write `path` or `header` with the next page's address; the same with `param` for a cursor; or `param`, `add` and `more` for numbers";
+                self.fault(&at, "bad_page", "this does not say how the next page is asked for", hint);
+                return None;
+            }
+        };
+        Some(Page { by, more: flat(more)?, most: page.max })
     }
 
     fn found(&mut self, i: &str, found: &manifest::Found) -> Option<Found> {
@@ -273,7 +394,7 @@ impl Loader<'_> {
     }
 
     /// Steps whose captures a text uses. That a name exists is checked with the templates.
-    fn needs(&mut self, index: usize, i: &str, text: &str) -> Vec<usize> {
+    pub(super) fn needs(&mut self, index: usize, i: &str, text: &str) -> Vec<usize> {
         static USE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\bsteps\.([A-Za-z0-9_]+)").ok());
         let mut needs = BTreeSet::new();
         for found in USE.iter().flat_map(|u| u.captures_iter(text)) {
@@ -296,10 +417,11 @@ impl Loader<'_> {
     /// All template text that makes a step's request and tests its answer.
     fn texts(&self, step: &manifest::Step) -> String {
         let mut all = vec![step.method.as_str(), step.path.as_str()];
+        all.extend(step.found.iter().flat_map(|f| f.contains.iter().chain(&f.equals)).map(String::as_str));
         all.extend(step.query.values().chain(step.headers.values()).map(String::as_str));
         all.extend(step.origin.iter().map(|o| o.base_url.as_str()));
         if let Some(expect) = &step.expect {
-            all.extend(expect.json.iter().filter_map(|a| a.equals.as_deref()));
+            all.extend(expect.json.iter().filter_map(|a| a.equals.as_deref().or(a.begins.as_deref())));
         }
         let mut files = Vec::new();
         match &step.body {
@@ -307,7 +429,8 @@ impl Loader<'_> {
                 files.extend(template.as_deref());
             }
             Some(manifest::Body::Multipart { parts }) => {
-                all.extend(parts.iter().filter_map(|p| p.text.as_deref()));
+                let inline = parts.iter().flat_map(|p| [&p.text, &p.fields, &p.file_name]);
+                all.extend(inline.filter_map(|text| text.as_deref()));
                 files.extend(parts.iter().filter_map(|p| p.template.as_deref()));
             }
             _ => {}

@@ -24,6 +24,83 @@ fn told(faults: &Diagnostics) -> String {
 const HEAD: &str = "name = \"toy\"\ntitle = \"Toy\"\ntransports = [\"rest\"]\n[http]\nbase_url = \"{{settings.base_url}}\"\n[settings.base_url]\ntype = \"url\"\nrequired = true\ndoc = \"the address\"\n[settings.token]\ntype = \"secret\"\ndoc = \"the token\"\n";
 
 #[test]
+fn what_policies_and_look_ups_can_not_say_is_told() {
+    let manifest = format!(
+        r#"{HEAD}
+[[policy]]
+when = "record_closed"
+default = "follow_up"
+[policy.choices.follow_up]
+first = ["create", "update", "reed"]
+record = "{{{{steps.create.idd}}}}"
+[policy.choices.dead]
+[policy.choices.park]
+skip = ["update"]
+[policy.choices.nothing]
+doc = "x"
+[[policy]]
+when = "record_closed"
+default = "reopn"
+[[lookup]]
+name = "phone"
+doc = "x"
+step = "update"
+candidates = "$.[["
+id = "$.id"
+only_if = [{{ path = "$.a" }}, {{ path = "$.b", begins = "x", otherwise = {{ class = "dead", reason = "record_closed" }} }}]
+[[lookup]]
+name = "phone"
+doc = "x"
+step = "find"
+candidates = "$[*]"
+id = "$.id"
+[[step]]
+id = "update"
+effect = "idempotent"
+method = "PUT"
+path = "/t/{{{{record_id}}}}"
+creates = true
+guards = ["update"]
+[[step]]
+id = "create"
+aside = true
+creates = true
+effect = "once"
+method = "POST"
+capture = {{ id = {{ path = "$.id" }} }}
+[[step]]
+id = "lonely"
+aside = true
+effect = "once"
+method = "POST"
+"#
+    );
+    let text = told(&Connector::load(&folder(&[("connector.toml", &manifest)]), None).expect_err("faults"));
+    for expected in [
+        "makes_records a step that makes a record must not be one of the steps in order",
+        "makes_records the step `create` makes a record, and this choice is the default",
+        "wrong_step the step `update` is one of the steps in order",
+        "unknown_step there is no step `reed`",
+        "idd",
+        "reserved_name `park` means the same in every connector",
+        "no_effect the choice `nothing` changes nothing",
+        "duplicate_policy there are two policies for `record_closed`",
+        "unknown_word there is no choice `reopn`",
+        "unused_step nothing sends the step `lonely`",
+        "wrong_effect the step `update` may change something",
+        "bad_json_path",
+        "exactly one of `present`, `equals`, `begins`",
+        "unknown_key a candidate of which `$.b` does not hold does not count",
+        "duplicate_lookup a look-up needs a name of its own, and `phone` is none",
+        "unknown_step there is no step `find`",
+        "wrong_effect only a step with `effect = \"read\"` guards others",
+        "later_step the step `update` comes before its guard",
+    ] {
+        assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
 fn how_a_record_is_read_is_checked_with_its_step() {
     let manifest = |read: &str| {
         format!(

@@ -6,6 +6,7 @@ mod account;
 mod delivering;
 mod guarding;
 mod history;
+mod leading;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -66,21 +66,35 @@ pub(super) fn count(args: &Args<'_>) -> Result<Value, String> {
     Ok(count.into())
 }
 
-/// A field map as an object: CRM field → value.
+/// A field map as an object: CRM field → value. `nested='.'` makes objects of `a.b`; `strings=';'` makes every value
+/// a text, with `;` between the items of a list.
 ///
 /// `{{field_map fields}}` gives `{"360":4,"cf_f":"kind"}`
+/// `{{field_map fields strings=';'}}` gives `{"360":"4","cf_f":"kind"}`
+/// `{{field_map fields nested='_'}}` gives `{"360":4,"cf":{"f":"kind"}}`
 pub(super) fn field_map(args: &Args<'_>) -> Result<Value, String> {
+    let between = args.named("nested").and_then(Value::as_str).filter(|text| !text.is_empty());
     let mut map = Map::new();
     for item in args.list(0)? {
         let (field, value) = field(item)?;
-        if !is_empty(value) {
-            map.insert(scalar(field)?.unwrap_or_default(), value.clone());
+        if is_empty(value) {
+            continue;
         }
+        let (name, value) = (scalar(field)?.unwrap_or_default(), written(args, value)?);
+        let mut parts: Vec<&str> = between.map_or_else(|| vec![name.as_str()], |between| name.split(between).collect());
+        let last = parts.pop().unwrap_or_default();
+        let mut place = &mut map;
+        for part in parts {
+            let member = place.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            place = member.as_object_mut().ok_or("one field of the map is inside another")?;
+        }
+        place.insert(last.to_owned(), value);
     }
     Ok(Value::Object(map))
 }
 
-/// A field map as a list of pairs, with the names that the CRM wants for the two; integer ids stay integers.
+/// A field map as a list of pairs, with the names that the CRM wants for the two; integer ids stay integers;
+/// `strings` as in `field_map`.
 ///
 /// `{{field_pairs fields 'id' 'value'}}` gives `[{"id":360,"value":4},{"id":"cf_f","value":"kind"}]`
 pub(super) fn field_pairs(args: &Args<'_>) -> Result<Value, String> {
@@ -89,10 +103,24 @@ pub(super) fn field_pairs(args: &Args<'_>) -> Result<Value, String> {
     for item in args.list(0)? {
         let (field, value) = field(item)?;
         if !is_empty(value) {
-            pairs.push(Value::Object(Map::from_iter([(id.clone(), field.clone()), (name.clone(), value.clone())])));
+            let value = written(args, value)?;
+            pairs.push(Value::Object(Map::from_iter([(id.clone(), field.clone()), (name.clone(), value)])));
         }
     }
     Ok(Value::Array(pairs))
+}
+
+/// The value, as text if `strings` says so.
+fn written(args: &Args<'_>, value: &Value) -> Result<Value, String> {
+    let Some(between) = args.named("strings") else { return Ok(value.clone()) };
+    let between = between.as_str().unwrap_or(";");
+    match value {
+        Value::Array(items) => {
+            let texts = items.iter().filter(|item| !is_empty(item)).map(scalar);
+            Ok(texts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>().join(between).into())
+        }
+        value => Ok(scalar(value)?.map_or(Value::Null, Value::from)),
+    }
 }
 
 fn field(item: &Value) -> Result<(&Value, &Value), String> {

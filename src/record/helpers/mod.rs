@@ -4,6 +4,7 @@
 //! out, so that what a session doesn't have is left out of the request. The examples in the doc comments
 //! are the tests. Messages never hold a value of the session.
 
+mod crm;
 mod list;
 mod logic;
 mod text;
@@ -241,8 +242,8 @@ pub(super) static HELPERS: &[Helper] = {
         Helper::new("first", (1, 1), T::List, G::Item, list::first),
         Helper::new("last", (1, 1), T::List, G::Item, list::last),
         Helper::new("count", (1, 1), T::Any, G::Number, list::count),
-        Helper::new("field_map", (1, 1), T::List, G::Object, list::field_map),
-        Helper::new("field_pairs", (3, 3), T::List, G::List, list::field_pairs),
+        Helper::new("field_map", (1, 1), T::List, G::Object, list::field_map).named(&["nested", "strings"]),
+        Helper::new("field_pairs", (3, 3), T::List, G::List, list::field_pairs).named(&["strings"]),
         // text
         Helper::new("truncate", (2, 2), T::Scalar, G::Text, text::truncate).named(&["mark"]),
         Helper::new("truncate_bytes", (2, 2), T::Scalar, G::Text, text::truncate_bytes).named(&["mark"]),
@@ -260,6 +261,11 @@ pub(super) static HELPERS: &[Helper] = {
             .checks(&[(Slot::Named("form"), text::check_form)]),
         Helper::new("markdown", (1, 1), T::Scalar, G::Text, text::markdown),
         Helper::new("html", (1, 1), T::Scalar, G::Text, text::html),
+        // forms that CRMs want
+        Helper::new("escape", (2, 2), T::Scalar, G::Text, crm::escape).checks(&[(Slot::At(1), crm::check_language)]),
+        Helper::new("mailsubject", (1, 1), T::Scalar, G::Text, crm::mailsubject),
+        Helper::new("uuid", (1, 1), T::Scalar, G::Text, crm::uuid),
+        Helper::new("adf", (1, 1), T::Scalar, G::Object, crm::adf),
         // conditions
         Helper::new("eq", (2, 2), T::Any, G::Bool, logic::eq),
         Helper::new("ne", (2, 2), T::Any, G::Bool, logic::ne),
@@ -312,6 +318,7 @@ mod tests {
             include_str!("list.rs"),
             include_str!("text.rs"),
             include_str!("logic.rs"),
+            include_str!("crm.rs"),
         ];
         let all: Vec<_> = sources.into_iter().flat_map(examples).collect();
         for (template, expected) in &all {

@@ -76,6 +76,10 @@ impl Recipe for Settings {
         self.token.iter().chain(basic).chain(hmac).collect()
     }
 
+    fn reads_alone(&self) -> bool {
+        false
+    }
+
     fn limit_to(&mut self, message_bytes: usize) {
         self.max_bytes = self.max_bytes.min(message_bytes);
     }

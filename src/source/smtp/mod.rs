@@ -49,6 +49,10 @@ impl Recipe for Settings {
         self.certificate.iter_mut().chain(&mut self.private_key).collect()
     }
 
+    fn reads_alone(&self) -> bool {
+        false
+    }
+
     fn limit_to(&mut self, message_bytes: usize) {
         self.max_bytes = self.max_bytes.min(message_bytes);
     }

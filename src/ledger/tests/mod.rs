@@ -6,6 +6,7 @@ mod account;
 mod delivering;
 mod guarding;
 mod history;
+mod sharing;
 mod leading;
 
 use std::sync::Arc;
@@ -105,10 +106,34 @@ fn hex(text: &str) -> String {
 }
 
 impl World {
+    /// On PostgreSQL if `MAIL2CRM_TEST_POSTGRES` names a database: in a schema of its own.
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
+        let state = Self::on_server().unwrap_or_else(|| State::File(dir.path().join("ledger.db")));
+        let ledger = state.open().expect("a ledger");
         Self { dir, ledger }
+    }
+
+    /// A place for a ledger on the server for tests, if there is one.
+    fn on_server() -> Option<State> {
+        let url = std::env::var("MAIL2CRM_TEST_POSTGRES").ok()?;
+        let schema = format!("test_{:016x}", fastrand::u64(..));
+        let server = Arc::new(Server::from_url(&url, None).expect("an address"));
+        let made = std::thread::spawn(move || {
+            let sql = sql::Sql::Pg(postgres::Pg::new(server));
+            sql.begin_long()?;
+            sql.execute_batch(&format!("CREATE SCHEMA {schema}"))?;
+            sql.commit().map(|()| schema)
+        });
+        let schema = made.join().expect("a thread").expect("a schema");
+        let joint = if url.contains('?') { '&' } else { '?' };
+        let server = Server::from_url(&format!("{url}{joint}options=-csearch_path%3D{schema}"), None);
+        Some(State::Server(Arc::new(server.expect("an address"))))
+    }
+
+    /// Changes the tables past the ledger.
+    async fn break_in(&self, text: &'static str) {
+        self.ledger.write(move |tx| Ok(tx.sql.execute_batch(text)?)).await.expect("a change");
     }
 
     /// What is dead and fits.
@@ -120,9 +145,9 @@ impl World {
     /// Closes the ledger and opens it again, as a restart does.
     fn reopen(self) -> Self {
         let Self { dir, ledger } = self;
+        let state = ledger.state().clone();
         drop(ledger);
-        let ledger = Ledger::open(&dir.path().join("ledger.db")).expect("a ledger");
-        Self { dir, ledger }
+        Self { dir, ledger: state.open().expect("a ledger") }
     }
 
     async fn accept(&self, batch: Vec<NewMessage>, now: i64) -> Vec<Accepted> {

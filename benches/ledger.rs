@@ -10,6 +10,7 @@ use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
+use mail2crm::connector::Progress;
 use mail2crm::ledger::{
     Attempt, Claimed, DeliveryState, Finished, Ledger, Leg, MessageState, NewMessage, NewSession, Next, Planner,
 };
@@ -101,6 +102,7 @@ fn done(claimed: &Claimed) -> Finished {
         reason: Reason::Applied,
         uncertain: false,
         applied: vec![("update".to_owned(), claimed.digest.clone()), ("comment".to_owned(), claimed.digest.clone())],
+        progress: Some(Progress::default()),
         attempt: Some(Attempt {
             started_at: Timestamp::UNIX_EPOCH,
             duration_ms: 20,

@@ -20,12 +20,15 @@ use crate::outcome::{Class, Outcome, Reason, Verdict};
 use crate::session::Session;
 use crate::session::stored::Stored;
 
+mod clock;
 mod difference;
+mod drive;
 mod keys;
 mod leases;
 mod parking;
 mod target;
 
+pub use clock::Clock;
 pub use difference::{Difference, differs};
 pub use keys::Keys;
 pub use target::{Preview, Shown, Target, Way, show};
@@ -64,6 +67,8 @@ pub struct Dispatcher {
     pub stored: Stored,
     /// How deliveries are tried.
     pub rules: Rules,
+    /// What time it is.
+    pub clock: Clock,
     /// Destinations that are held or being probed.
     held: Mutex<BTreeMap<String, Held>>,
     leases: Leases,
@@ -103,7 +108,7 @@ impl Dispatcher {
     /// A dispatcher for these targets.
     pub fn new(ledger: Ledger, targets: BTreeMap<String, Arc<Target>>, stored: Stored, rules: Rules) -> Self {
         let leases = Leases::new(ledger.clone(), rules.lease);
-        Self { ledger, targets, stored, rules, held: Mutex::default(), leases }
+        Self { ledger, targets, stored, rules, clock: Clock::default(), held: Mutex::default(), leases }
     }
 
     /// Works until `stop`, then lets what is under way end. With `drain`, it also returns when nothing is
@@ -139,8 +144,8 @@ impl Dispatcher {
             if count > 0 {
                 continue;
             }
-            let wait = match self.ledger.next_due(&names, Timestamp::now()).await {
-                Ok(due) => due.map(|t| until(t, Timestamp::now())),
+            let wait = match self.ledger.next_due(&names, self.clock.now()).await {
+                Ok(due) => due.map(|t| until(t, self.clock.now())),
                 Err(fault) => {
                     tracing::error!(error = %fault, "the ledger can't be read; trying again");
                     Some(Duration::from_secs(2))
@@ -177,7 +182,7 @@ impl Dispatcher {
         if room.is_empty() {
             return Vec::new();
         }
-        match self.ledger.claim(CLAIM, &room, self.leases.time, Timestamp::now()).await {
+        match self.ledger.claim(CLAIM, &room, self.leases.time, self.clock.now()).await {
             Ok(claimed) => claimed,
             Err(fault) => {
                 tracing::error!(error = %fault, "no delivery could be claimed; trying again");
@@ -217,7 +222,7 @@ impl Dispatcher {
     }
 
     fn untried(&self, claimed: &Claimed, stop: &CancellationToken) -> Option<Finished> {
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held = held.get(&claimed.destination).and_then(|h| h.until).filter(|until| *until > now);
         let (at, reason) = match held {
@@ -232,21 +237,22 @@ impl Dispatcher {
             reason,
             uncertain: claimed.uncertain,
             applied: Vec::new(),
+            progress: None,
             attempt: None,
         })
     }
 
     /// One attempt, from the claimed row to what is to be recorded of it.
     async fn deliver(&self, claimed: &Claimed) -> Finished {
-        let started_at = Timestamp::now();
+        let started_at = self.clock.now();
         let done = match self.targets.get(&claimed.destination) {
             Some(target) => match self.session(claimed) {
-                Ok(session) => target.deliver(claimed, &session).await,
+                Ok(session) => target.deliver(&self.ledger, &self.clock, claimed, &session).await,
                 Err(verdict) => Done::of(verdict),
             },
             None => Done::of(Verdict::new(Class::Pause, Reason::Paused, "the configuration has no such destination")),
         };
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let next = match parking::led(claimed, &done, self.rules.park, now) {
             Some(next) => {
                 self.works(&claimed.destination).await;
@@ -311,6 +317,7 @@ impl Dispatcher {
             reason,
             uncertain: !settled && (done.verdict.uncertain || claimed.uncertain),
             applied: done.applied,
+            progress: Some(done.progress),
             attempt: counted.then(|| Attempt {
                 started_at,
                 duration_ms: now.duration_since(started_at).as_millis() as i64,
@@ -390,7 +397,7 @@ impl Dispatcher {
     async fn record(&self, finished: Finished) {
         // The effect is in the CRM: what is known of it is kept trying until it is in the ledger.
         let mut pause = Duration::from_millis(200);
-        while let Err(fault) = self.ledger.record(vec![finished.clone()], Timestamp::now()).await {
+        while let Err(fault) = self.ledger.record(vec![finished.clone()], self.clock.now()).await {
             tracing::error!(delivery = finished.delivery.0, error = %fault, "the end of a delivery could not be recorded; trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));

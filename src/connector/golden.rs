@@ -3,8 +3,8 @@
 //!
 //! A case: `about`, `session` (a vendor document) or `session_file` (in `golden/sessions/`, else in `sessions/`
 //! of the shared folder; keys of `session` replace its own), `version`, `transport`, `settings`, `fields`,
-//! `values`, `record`, `uncertain`, `applied` (steps whose last request was this very one), `replies`
-//! (`status`, `headers`, `body` in which `«marker»` stands for the marker; or `fail` with a reason), `expect`.
+//! `values`, `record`, `uncertain`, `in_flight` (the step `once` that was under way then), `applied` (steps whose
+//! last request was this very one), `replies` (`status`, `headers`, `body` in which `«marker»` stands for the marker; or `fail` with a reason), `expect`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::email::{self, OutgoingMail};
 use super::http::{Request, Response};
 use super::manifest::Transport;
 use super::plan::{Inputs, Next, Report, Run, preview};
+use super::progress::Progress;
 use super::{Connector, Destination};
 use crate::diagnostic::{Diagnostics, SourceFile};
 use crate::digest::sha256;
@@ -73,6 +74,8 @@ struct Case {
     record: Option<String>,
     #[serde(default)]
     uncertain: bool,
+    #[serde(default)]
+    in_flight: Option<String>,
     #[serde(default)]
     applied: Vec<String>,
     #[serde(default)]
@@ -179,7 +182,8 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
     }
     inputs.applied = &applied;
     let is_search = record.is_none() && connector.manifest.record.required && destination.looks_up();
-    let run = if is_search { Run::search(&destination, inputs) } else { Run::new(&destination, inputs) };
+    let mut run = if is_search { Run::search(&destination, inputs) } else { Run::new(&destination, inputs) };
+    run.resume(&Progress { in_flight: case.in_flight.clone(), ..Progress::default() }, now);
     Ok(converse(run, &case.replies, now))
 }
 

@@ -540,6 +540,11 @@ pub struct Step {
     /// Values of the answer that later steps use as `steps.<id>.<name>`.
     #[serde(default)]
     pub capture: BTreeMap<String, Capture>,
+    /// Seconds for which what an `orphanable` or `idempotent` step captured is good: a later attempt of the delivery
+    /// uses it, and does the step again after that. Unless stated, an `orphanable` step is done again in each attempt,
+    /// and the captures of others stay good.
+    #[serde(default)]
+    pub lifetime: Option<u32>,
     /// What a good answer says beyond its status.
     #[serde(default)]
     pub expect: Option<Expect>,

@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod manifest;
 mod page;
 pub mod plan;
+pub mod progress;
 mod policy;
 pub mod reading;
 pub mod reply;
@@ -36,6 +37,7 @@ use manifest::{Manifest, SettingKind};
 pub use destination::Destination;
 pub use lookup::Candidate;
 pub use plan::{Inputs, Next, Prepared, Report, Run, preview};
+pub use progress::{Progress, StepDone};
 
 /// A connector folder, compiled.
 #[derive(Debug)]

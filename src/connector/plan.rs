@@ -92,12 +92,14 @@ pub struct Report {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum State {
+pub(super) enum State {
     Pending,
     /// Not to be sent: its `when` does not hold, it has nothing to say, or nothing needs it.
     Skipped,
     /// The same request was applied before.
     Unchanged,
+    /// Done by an earlier attempt of this delivery; what it captured is known.
+    Resumed,
     /// Its marker was found in the CRM.
     Found(String),
     /// Its marker was looked for and is not there.
@@ -144,7 +146,14 @@ pub struct Run<'a> {
     pending: Option<Pending>,
     /// Set when the run is over before its last step.
     end: Option<Verdict>,
-    partial: Option<Verdict>,
+    /// The first step that was done in part only.
+    partial: Option<(usize, Verdict)>,
+    /// When each step was settled, until `progress` has told of it.
+    pub(super) settled_at: Vec<Option<Timestamp>>,
+    /// See `Progress`.
+    pub(super) in_flight: Option<String>,
+    /// See `Progress`.
+    pub(super) doubtful: Vec<String>,
     /// A required step whose marker is not in the CRM: no step after it can have been tried before.
     not_reached: Option<usize>,
     /// What a record policy makes of the run.
@@ -184,6 +193,9 @@ impl<'a> Run<'a> {
             pending: None,
             end,
             partial: None,
+            settled_at: vec![None; count],
+            in_flight: None,
+            doubtful: Vec::new(),
             not_reached: None,
             detour: policy::Detour::default(),
             search: None,
@@ -263,11 +275,14 @@ impl<'a> Run<'a> {
         };
         // A record that is closed again is opened again.
         let again = step.verifies.is_some() || (step.aside && step.effect == Effect::Idempotent);
-        if !again && self.inputs.applied.iter().any(|(id, applied)| *id == step.id && *applied == digest) {
+        if !again && self.is_applied(step, &digest)? {
             self.set(index, State::Unchanged);
             return Ok(None);
         }
-        if self.inputs.marked.contains(&step.id) && matches!(self.effect(step)?, Effect::Marked | Effect::Once) {
+        let effect = self.effect(step)?;
+        if self.inputs.marked.contains(&step.id)
+            && (effect == Effect::Once || effect == Effect::Marked && !self.doubtful.contains(&step.id))
+        {
             self.set(index, State::Unchanged);
             return Ok(None);
         }
@@ -295,7 +310,7 @@ impl<'a> Run<'a> {
         // Where in the order a step aside was tried is not known.
         let reached = step.aside || self.not_reached.is_none_or(|after| index <= after);
         let uncertain = self.inputs.uncertain && reached;
-        if uncertain && effect == Effect::Once {
+        if effect == Effect::Once && self.in_flight.as_ref() == Some(&step.id) {
             let said = format!("whether the step `{}` took effect is not known, and it must not be repeated", step.id);
             return Err(Verdict::new(Class::Dead, Reason::Uncertain, said).uncertain());
         }
@@ -329,7 +344,7 @@ impl<'a> Run<'a> {
     fn demand(&mut self, index: usize) -> Flow<Option<Pending>> {
         let Some(step) = self.destination.connector.steps.get(index) else { return Ok(None) };
         match self.states.get(index) {
-            Some(State::Read | State::Sent(_)) | None => return Ok(None),
+            Some(State::Read | State::Sent(_) | State::Resumed) | None => return Ok(None),
             Some(State::Skipped | State::Failed) => {
                 self.no_captures(step);
                 return Ok(None);
@@ -424,7 +439,40 @@ impl<'a> Run<'a> {
         self.real.get_or_insert_with(|| self.shown.clone())
     }
 
-    fn set(&mut self, index: usize, state: State) {
+    /// Whether this very request is the last that was applied. Of a step `once` all is known, because it is written
+    /// down before it goes out.
+    fn is_applied(&self, step: &Step, digest: &str) -> Flow<bool> {
+        let is_last = self.inputs.applied.iter().any(|(id, applied)| *id == step.id && applied == digest);
+        Ok(is_last && (!self.doubtful.contains(&step.id) || self.effect(step)? == Effect::Once))
+    }
+
+    pub(super) fn destination(&self) -> &'a Destination {
+        self.destination
+    }
+
+    pub(super) fn state(&self, index: usize) -> &State {
+        self.states.get(index).unwrap_or(&State::Pending)
+    }
+
+    pub(super) fn captures_of(&self, step: &str) -> Option<&Map<String, Value>> {
+        self.captures.get(step).and_then(Value::as_object)
+    }
+
+    pub(super) fn partial_of(&self, index: usize) -> Option<(Reason, String)> {
+        self.partial.as_ref().filter(|(of, _)| *of == index).map(|(_, said)| (said.reason, said.detail.clone()))
+    }
+
+    pub(super) fn was_partial(&mut self, index: usize, reason: Reason, detail: &str) {
+        self.partial.get_or_insert_with(|| (index, Verdict::new(Class::Partial, reason, detail)));
+    }
+
+    /// False for a step that is still to be verified: else a retry would not look again.
+    pub(super) fn is_verified(&self, index: usize) -> bool {
+        let verifier = self.destination.connector.steps.iter().position(|s| s.verifies == Some(index));
+        verifier.is_none_or(|v| matches!(self.state(v), State::Read | State::Skipped | State::Failed))
+    }
+
+    pub(super) fn set(&mut self, index: usize, state: State) {
         if let Some(place) = self.states.get_mut(index) {
             *place = state;
         }
@@ -486,6 +534,10 @@ impl<'a> Run<'a> {
             verdict.uncertain = true;
         }
         self.exchanges.push(exchange::exchange(&pending.prepared, Some(response), &verdict));
+        let of = if let Purpose::Lookup(of) = pending.purpose { of } else { pending.step };
+        if let Some(at) = self.settled_at.get_mut(of) {
+            *at = Some(now);
+        }
         self.settle(pending, verdict, captured, found)
     }
 
@@ -536,6 +588,10 @@ impl<'a> Run<'a> {
                 verdict.reason = Reason::UnexpectedReply;
             }
         }
+        if pending.prepared.effect == Effect::Once {
+            let open = verdict.uncertain && !matches!(verdict.class, Class::Ok | Class::Partial);
+            self.in_flight = open.then(|| step.id.clone());
+        }
         match (pending.purpose, verdict.class) {
             (Purpose::Lookup(of), Class::Ok) => {
                 let state = if found { State::Found(self.digest_of(of)) } else { State::Absent };
@@ -552,8 +608,8 @@ impl<'a> Run<'a> {
                 }
             }
             (Purpose::Step, Class::Ok | Class::Partial) => {
-                if verdict.class == Class::Partial && self.partial.is_none() {
-                    self.partial = Some(verdict.clone());
+                if verdict.class == Class::Partial {
+                    self.was_partial(pending.step, verdict.reason, &verdict.detail);
                 }
                 let reads = step.effect == Effect::Read;
                 self.set(pending.step, if reads { State::Read } else { State::Sent(pending.prepared.request_digest) });
@@ -575,14 +631,15 @@ impl<'a> Run<'a> {
         &self.last
     }
 
-    fn take_captures(&mut self, step: &str, captured: Map<String, Value>) {
+    pub(super) fn take_captures(&mut self, step: &str, captured: Map<String, Value>) {
         if !captured.is_empty() && !self.pretend {
             self.captures.insert(step.to_owned(), Value::Object(captured.clone()));
             self.real_mut().with_step(step, captured);
         }
     }
 
-    fn digest_of(&self, index: usize) -> String {
+    /// The digest of a step's request; empty if there is none.
+    pub(super) fn digest_of(&self, index: usize) -> String {
         let step = self.destination.connector.steps.get(index);
         step.and_then(|s| self.digest(index, s, 0).ok().flatten()).map_or_else(String::new, |(digest, _)| digest)
     }
@@ -615,20 +672,17 @@ impl<'a> Run<'a> {
         let mut applied = Vec::new();
         let (mut wrote, mut found) = (false, false);
         for (index, (step, state)) in steps.iter().zip(&self.states).enumerate() {
+            wrote |= *state == State::Resumed && step.effect != Effect::Orphanable;
             let (State::Sent(digest) | State::Found(digest)) = state else { continue };
             wrote |= matches!(state, State::Sent(_)) && step.effect != Effect::Orphanable;
             found |= matches!(state, State::Found(_));
-            // A step that is to be verified counts once it is: else a retry would not look again.
-            let verifier = steps.iter().position(|s| s.verifies == Some(index));
-            let verified = verifier
-                .is_none_or(|v| matches!(self.states.get(v), Some(State::Read | State::Skipped | State::Failed)));
-            if step.effect != Effect::Orphanable && verified {
+            if step.effect != Effect::Orphanable && self.is_verified(index) {
                 applied.push((step.id.clone(), digest.clone()));
             }
         }
         let mut verdict = match (&self.end, &self.partial) {
             (Some(end), _) => end.clone(),
-            (None, Some(partial)) => Verdict { uncertain: false, ..partial.clone() },
+            (None, Some((_, partial))) => Verdict { uncertain: false, ..partial.clone() },
             (None, None) => {
                 let reason = match (wrote, found) {
                     (true, _) => Reason::Applied,

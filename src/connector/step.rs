@@ -92,6 +92,8 @@ pub(crate) struct Step {
     /// Steps whose captures the request uses.
     pub(crate) needs: Vec<usize>,
     pub(crate) captures: Vec<Capture>,
+    /// Seconds for which they are good.
+    pub(crate) lifetime: Option<u32>,
     pub(crate) expect: Expected,
     pub(crate) marker_step: Option<usize>,
     pub(crate) found: Option<Found>,

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::clock::Clock;
+use super::drive::{Carrier, drive};
 use super::keys::Keys;
-use crate::connector::http::Exchange;
+use crate::connector::http::{Exchange, Response};
 use crate::connector::reading::FieldPlan;
-use crate::connector::{Candidate, Destination, Inputs, Next, Prepared, Report, Run, email, preview};
-use crate::ledger::Claimed;
+use crate::connector::{Candidate, Destination, Inputs, Prepared, Progress, Report, Run, email, preview};
+use crate::ledger::{Claimed, Ledger};
 use crate::message::mark::InstanceKey;
 use crate::outcome::{Class, Reason, Verdict};
 use crate::record::{Context, Extras, Inline, Metadata};
@@ -69,6 +71,8 @@ pub enum Way {
 pub(super) struct Done {
     pub(super) verdict: Verdict,
     pub(super) applied: Vec<(String, String)>,
+    /// What it did that was not handed over before its end.
+    pub(super) progress: Progress,
     pub(super) exchanges: Value,
     /// The record that it goes on with.
     pub(super) led_to: Option<String>,
@@ -81,7 +85,15 @@ pub(super) struct Done {
 impl Done {
     pub(super) fn of(verdict: Verdict) -> Self {
         let exchanges = Value::Array(Vec::new());
-        Self { verdict, applied: Vec::new(), exchanges, led_to: None, candidates: Vec::new(), looks_up: false }
+        Self {
+            verdict,
+            applied: Vec::new(),
+            progress: Progress::default(),
+            exchanges,
+            led_to: None,
+            candidates: Vec::new(),
+            looks_up: false,
+        }
     }
 
     fn one(verdict: Verdict, exchange: Value, applied: Option<(String, String)>) -> Self {
@@ -102,7 +114,7 @@ impl From<Report> for Done {
 
 impl Target {
     /// One attempt.
-    pub(super) async fn deliver(&self, claimed: &Claimed, session: &Session) -> Done {
+    pub(super) async fn deliver(&self, ledger: &Ledger, clock: &Clock, claimed: &Claimed, session: &Session) -> Done {
         let inputs = Inputs {
             session,
             document: &claimed.document,
@@ -114,7 +126,12 @@ impl Target {
             marked: &claimed.marked,
         };
         match &self.way {
-            Way::Rest { to, http, keys } => rest(to, http, keys, inputs).await,
+            Way::Rest { to, http, keys } => {
+                let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
+                let run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
+                let done = drive(run, ledger, claimed, clock, &Rest { to, http, keys }).await;
+                Done { looks_up: to.looks_up(), ..done }
+            }
             Way::Email { to, smtp, key } => mail(to, smtp, key, inputs, claimed.created_at).await,
             Way::Storage { path, folder } => store(&self.name, path, folder, inputs).await,
         }
@@ -150,22 +167,20 @@ impl Target {
     }
 }
 
-async fn rest(to: &Arc<Destination>, http: &HttpSender, keys: &Keys, inputs: Inputs<'_>) -> Done {
-    let is_search = inputs.record.is_none() && to.connector.manifest.record.required;
-    let mut run = if is_search { Run::search(to, inputs) } else { Run::new(to, inputs) };
-    loop {
-        match run.next() {
-            Next::Finished(report) => return Done { looks_up: to.looks_up(), ..report.into() },
-            Next::Send(prepared) => {
-                let verdict = match keys.send(to, http, &prepared.request).await {
-                    Ok(response) => run.answer(&response, Timestamp::now()),
-                    Err(verdict) => run.failed(verdict),
-                };
-                if verdict.reason == Reason::Unauthorized {
-                    keys.forget().await;
-                }
-            }
-        }
+/// What reaches a CRM over HTTP.
+struct Rest<'a> {
+    to: &'a Arc<Destination>,
+    http: &'a HttpSender,
+    keys: &'a Keys,
+}
+
+impl Carrier for Rest<'_> {
+    async fn carry(&self, prepared: &Prepared) -> Result<Response, Verdict> {
+        self.keys.send(self.to, self.http, &prepared.request).await
+    }
+
+    async fn refused(&self) {
+        self.keys.forget().await;
     }
 }
 

@@ -91,6 +91,11 @@ const RULES: &[Rule] = &[
         "SELECT 'delivery ' || id FROM deliveries WHERE state = 'parked' AND reason = 'braked' AND record IS NULL",
     ),
     Rule(
+        "a delivery that ended has progress still",
+        "SELECT DISTINCT 'delivery ' || d.id FROM progress p JOIN deliveries d ON d.id = p.delivery \
+         WHERE d.state IN ('delivered', 'unchanged', 'superseded', 'discarded')",
+    ),
+    Rule(
         "the sessions of a message are not numbered from 0 without a hole",
         "SELECT 'message ' || message FROM found GROUP BY message HAVING max(place) + 1 <> count(*)",
     ),

@@ -11,14 +11,11 @@ use super::delivery::{Change, Delivery, moment};
 use super::handle::Ledger;
 use super::replay::applied_to;
 use super::sql::{self, OptionalExtension as _, Row, Sql, params};
-use super::{Claimed, DeliveryState, Fault};
+use super::{Claimed, DeliveryState, Fault, grace, progress};
+use crate::connector::Progress;
 use crate::ids::{DeliveryId, VersionId};
 use crate::outcome::{Outcome, Reason};
 use crate::session::{Channel, SessionKey};
-
-/// What a dead worker had sent may still be under way in the CRM: looked up at once, its effect would be
-/// missed and made again. So it is left alone for so long, in milliseconds.
-const GRACE_MS: i64 = 15_000;
 
 /// Leases that ended while the database was away are left alone for so long.
 const REUNION: Duration = Duration::from_secs(15);
@@ -79,6 +76,7 @@ impl Ledger {
         let turn = self.turn();
         self.write(move |tx| {
             let at = now.as_millisecond();
+            grace::end(tx.sql, at)?;
             // After the database was away, everybody has the time to say that he is there.
             if !tx.sql.is_renewed_within(REUNION) {
                 take_back(tx.sql, at, now)?;
@@ -275,14 +273,22 @@ fn take(sql: &Sql, id: i64, now: i64, until: i64) -> Result<Claimed, Fault> {
                 created_at: moment(row.get(7)?),
                 since: moment(row.get(8)?),
                 applied: Vec::new(),
+                progress: Progress::default(),
                 marked: Vec::new(),
                 lease: row.get(4)?,
             };
             Ok((claimed, row.get::<_, i64>(0)?))
         })?;
+    // What was never leased before has nothing behind it.
+    if claimed.lease > 1 {
+        claimed.progress = progress::read(sql, id)?;
+    }
     for applied in applied_to(sql, session, &claimed.destination)? {
         if applied.digest_of_content == claimed.digest && applied.record == claimed.record {
             claimed.marked.push(applied.step.clone());
+        }
+        if applied.in_doubt.is_some_and(|by| by != claimed.delivery) {
+            claimed.progress.doubtful.push(applied.step.clone());
         }
         claimed.applied.push((applied.step, applied.digest));
     }
@@ -316,25 +322,17 @@ fn take_back(sql: &Sql, until: i64, now: Timestamp) -> Result<usize, Fault> {
             detail,
             Value::Array(Vec::new()).to_string(),
         ])?;
+        // Nothing of the same record overtakes it, lest the older one lands on the newer; nor of the same session,
+        // where that has moved to another record.
+        grace::begin(sql, delivery, now.as_millisecond())?;
+        progress::doubt(sql, delivery)?;
         let change = if delivery.newest {
-            Change {
-                next_at: Some(now.as_millisecond() + GRACE_MS),
-                ..Change::new(DeliveryState::Waiting, Some(Reason::Interrupted), Some(detail))
-            }
+            let change = Change::new(DeliveryState::Waiting, Some(Reason::Interrupted), Some(detail));
+            Change { next_at: Some(now.as_millisecond()), ..change }
         } else {
             Change::superseded()
         };
         delivery.become_(sql, Change { attempts: 1, uncertain: Some(true), ..change }, now)?;
-        // Nothing of the same record overtakes it, lest the older one lands on the newer.
-        sql.prepare_cached(
-            "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND destination = ?1 AND lane = ?2 AND next_at < ?3",
-        )?
-        .execute(params![delivery.destination, delivery.lane, now.as_millisecond() + GRACE_MS])?;
-        // Nor of the same session, where that has moved to another record.
-        sql.prepare_cached(
-            "UPDATE deliveries SET next_at = ?3 WHERE state = 'waiting' AND session = ?1 AND destination = ?2 AND next_at < ?3",
-        )?
-        .execute(params![delivery.session, delivery.destination, now.as_millisecond() + GRACE_MS])?;
     }
     Ok(lost.len())
 }

@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 
 use super::sql::{self, OptionalExtension, Params, Row, Sql, params};
-use super::{DeliveryState, Fault, course, lock};
+use super::{DeliveryState, Fault, course, grace, lock, progress};
 use crate::outcome::Reason;
 
 /// The lane of a record, or of a session that has none yet.
@@ -178,6 +178,14 @@ impl Delivery {
         if self.left.is_some() {
             lock::lane(sql, &self.destination, &self.lane)?;
         }
+        let mut next_at = change.next_at;
+        if change.to == DeliveryState::Waiting {
+            next_at =
+                next_at.map(|at| grace::after(sql, &self.destination, &self.lane, self.session, at)).transpose()?;
+        }
+        if change.to.is_end() {
+            progress::forget(sql, self.id)?;
+        }
         let back_by_hand = change.to == DeliveryState::Waiting && self.state != DeliveryState::Sending;
         if back_by_hand || (change.to == DeliveryState::Waiting && self.left.is_some()) {
             // It may belong before the one that is head now.
@@ -199,7 +207,7 @@ impl Delivery {
             change.to.as_str(),
             change.reason.map(Reason::as_str),
             change.detail,
-            change.next_at,
+            next_at,
             change.attempts,
             change.uncertain,
             now.as_millisecond(),
@@ -235,7 +243,10 @@ impl Entry<'_> {
     pub(super) fn insert(&self, sql: &Sql, now: Timestamp) -> Result<i64, Fault> {
         let lane = lane(self.record, self.session);
         lock::lane(sql, self.destination, &lane)?;
-        let head = self.state == DeliveryState::Waiting && is_free(sql, self.destination, &lane)?;
+        let waits = self.state == DeliveryState::Waiting;
+        let head = waits && is_free(sql, self.destination, &lane)?;
+        let at = self.next_at.filter(|_| waits);
+        let after_grace = at.map(|at| grace::after(sql, self.destination, &lane, self.session, at)).transpose()?;
         sql.prepare_cached("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING")?
             .execute([self.destination])?;
         Ok(sql
@@ -252,7 +263,7 @@ impl Entry<'_> {
                 lane,
                 self.state.as_str(),
                 head,
-                self.next_at,
+                after_grace.or(self.next_at),
                 self.reason.map(Reason::as_str),
                 self.detail,
                 now.as_millisecond(),

@@ -20,7 +20,7 @@ use super::delivery::advance;
 use super::handle::Ledger;
 use super::retention::remove_raw;
 use super::sql::{OptionalExtension, Sql, params};
-use super::{Fault, lock};
+use super::{Fault, grace, lock, progress};
 use crate::ids::{DeliveryId, MessageId};
 use crate::session::SessionKey;
 
@@ -106,6 +106,12 @@ const CONTENTS: &[(&str, &str)] = &[
          detail = printf('%.*c', length(CAST(detail AS BLOB)), '0') \
          WHERE delivery IN (SELECT id FROM deliveries WHERE session = ?1)",
     ),
+    (
+        "progress",
+        "captures = printf('%.*c', length(CAST(captures AS BLOB)), '0'), \
+         detail = printf('%.*c', length(CAST(detail AS BLOB)), '0') \
+         WHERE delivery IN (SELECT id FROM deliveries WHERE session = ?1)",
+    ),
     ("raws", "bytes = zeroblob(length(bytes)) WHERE message IN (SELECT message FROM found WHERE session = ?1)"),
 ];
 
@@ -179,12 +185,14 @@ impl Eraser<'_> {
         for delivery in deliveries {
             self.sql.prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?.execute([delivery])?;
             self.sql.prepare_cached("DELETE FROM repeats WHERE delivery = ?1")?.execute([delivery])?;
+            progress::forget(self.sql, *delivery)?;
             self.sql.prepare_cached("DELETE FROM moves WHERE delivery = ?1")?.execute([delivery])?;
         }
         for table in ["applied", "deliveries", "found", "versions"] {
             self.sql.execute(&format!("DELETE FROM {table} WHERE session = ?1"), [session])?;
         }
         self.sql.execute("DELETE FROM sessions WHERE id = ?1", [session])?;
+        grace::end(self.sql, self.now.as_millisecond())?;
         // Those that stood behind it in line come forward.
         lanes.iter().try_for_each(|(destination, lane)| advance(self.sql, destination, lane))
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::delivery::{Change, Delivery};
 use super::handle::Ledger;
 use super::sql::{OptionalExtension, params};
-use super::{DeliveryState, Fault, MessageState, Parking};
+use super::{DeliveryState, Fault, MessageState, Parking, progress};
 use crate::ids::{DeliveryId, MessageId};
 use crate::outcome::Reason;
 
@@ -128,6 +128,10 @@ impl Ledger {
                 if let Some(to) = after.filter(|_| !dry_run) {
                     let (reason, next_at) = match to {
                         DeliveryState::Waiting => {
+                            // Whether what was under way took effect is what a person has looked at.
+                            if delivery.state == DeliveryState::Dead {
+                                progress::forget_in_flight(tx.sql, delivery.id)?;
+                            }
                             delivery.put_in_line(tx.sql, record.as_deref(), now)?;
                             tx.wake();
                             handled.push(Handled { id, before, after, detail });

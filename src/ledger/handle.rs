@@ -205,6 +205,14 @@ impl Ledger {
         Ok(done)
     }
 
+    /// Hands in a change that nobody waits for (see [`Writer::hand_in`]).
+    pub(super) fn hand_in<F>(&self, urgent: bool, work: F)
+    where
+        F: Fn(&Transaction<'_>) -> Result<(), Fault> + Send + 'static,
+    {
+        self.inner.writer.hand_in(urgent, work);
+    }
+
     /// Reads the ledger, all of `work` from one moment of it.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, Fault>
     where

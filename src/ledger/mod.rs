@@ -13,12 +13,14 @@ mod copy;
 mod course;
 mod delivery;
 mod erase;
+mod grace;
 mod hand;
 mod handle;
 mod key;
 mod known;
 mod lock;
 mod pause;
+mod progress;
 mod place;
 mod postgres;
 mod read;
@@ -41,7 +43,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::connector::Candidate;
+use crate::connector::{Candidate, Progress};
 use crate::ids::{DeliveryId, MessageId, VersionId};
 use crate::outcome::{Outcome, Reason};
 use crate::session::evidence::Evidence;
@@ -305,6 +307,8 @@ pub struct Claimed {
     pub since: Timestamp,
     /// Steps whose last applied rendered request is known for this session and destination: name → digest.
     pub applied: Vec<(String, String)>,
+    /// What earlier attempts of it did.
+    pub progress: Progress,
     /// Those of them that were applied with this very content on this very record: what they left there has the
     /// marker of this delivery.
     pub marked: Vec<String>,
@@ -355,10 +359,13 @@ pub struct Finished {
     /// The reason of its new state.
     pub reason: Reason,
     /// Whether an effect is not known, of this attempt or of an earlier one that this one could not clear
-    /// up. `False` says that all is known. Not looked at for `Back`, which leaves it as it was.
+    /// up. `False` says that all is known; with `Back`, that it is left as it was.
     pub uncertain: bool,
     /// Steps that were applied, with the digest of what was sent.
     pub applied: Vec<(String, String)>,
+    /// What it did that was not handed over before (see [`Ledger::note_progress`]), and what is under way still;
+    /// kept if the delivery may be tried again. `None` if nothing was tried.
+    pub progress: Option<Progress>,
     /// The attempt itself; `None` for `Back`.
     pub attempt: Option<Attempt>,
 }

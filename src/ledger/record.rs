@@ -9,7 +9,7 @@ use super::delivery::{Change, Delivery};
 use super::handle::Ledger;
 use super::sql::params;
 use super::writer::Transaction;
-use super::{DeliveryState, Fault, Finished, Next};
+use super::{DeliveryState, Fault, Finished, Next, grace, progress};
 use crate::outcome::Reason;
 
 /// What became of a result.
@@ -42,13 +42,7 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
         .filter(|delivery| delivery.state == DeliveryState::Sending && delivery.lease == result.lease);
     let Some(mut delivery) = held else { return Ok(Recorded::Stale) };
     for (step, digest) in &result.applied {
-        tx.sql
-            .prepare_cached(
-                "INSERT INTO applied (session, destination, step, digest, delivery) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (session, destination, step) \
-                 DO UPDATE SET digest = excluded.digest, delivery = excluded.delivery",
-            )?
-            .execute(params![delivery.session, delivery.destination, step, digest, delivery.id])?;
+        progress::apply(tx.sql, &delivery, step, digest)?;
     }
     if let Some(attempt) = &result.attempt {
         tx.sql
@@ -67,6 +61,14 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
                 exchanges,
             ])?;
     }
+    if result.progress.is_some() {
+        if result.uncertain {
+            progress::doubt(tx.sql, &delivery)?;
+            grace::begin(tx.sql, &delivery, now.as_millisecond())?;
+        } else if matches!(result.next, Next::Done(_)) && delivery.lease > 1 {
+            progress::trust(tx.sql, &delivery)?;
+        }
+    }
     let candidates = match &result.next {
         Next::Again { candidates, .. } if !candidates.is_empty() => serde_json::to_string(candidates).ok(),
         _ => None,
@@ -81,6 +83,9 @@ fn one(tx: &Transaction<'_>, result: &Finished, exchanges: &str, now: Timestamp)
             let (attempts, uncertain) = (change.attempts, change.uncertain);
             change = Change { attempts, uncertain, ..Change::new(DeliveryState::Dead, reason, Some(detail)) };
         }
+    }
+    if let Some(made) = result.progress.as_ref().filter(|_| !change.to.is_end()) {
+        progress::keep(tx.sql, &delivery, &made.done, made.in_flight.as_deref())?;
     }
     delivery.become_(tx.sql, change, now)?;
     Ok(Recorded::As(change.to))
@@ -112,7 +117,7 @@ fn change_of(result: &Finished, newest: bool, now: Timestamp) -> Result<Change<'
         next_at,
         look_at,
         attempts: i64::from(!back),
-        uncertain: (!back).then_some(result.uncertain),
+        uncertain: (!back || result.uncertain).then_some(result.uncertain),
         ..Change::new(to, reason, detail)
     })
 }

@@ -68,6 +68,8 @@ pub struct Applied {
     pub digest_of_content: String,
     /// The record that it changed.
     pub record: Option<String>,
+    /// The delivery of the session that may have replaced it since, if nobody knows the end of that.
+    pub in_doubt: Option<DeliveryId>,
 }
 
 /// What is to be delivered anew.
@@ -192,11 +194,17 @@ fn there(sql: &Sql, session: i64, version: VersionId) -> Result<Vec<There>, Faul
 /// The last applied request of each step, for a session at a destination.
 pub(super) fn applied_to(sql: &Sql, session: i64, destination: &str) -> Result<Vec<Applied>, Fault> {
     let mut statement = sql.prepare_cached(
-        "SELECT a.step, a.digest, v.digest, d.record FROM applied a JOIN deliveries d ON d.id = a.delivery \
+        "SELECT a.step, a.digest, v.digest, d.record, a.in_doubt FROM applied a JOIN deliveries d ON d.id = a.delivery \
          JOIN versions v ON v.id = d.version WHERE a.session = ?1 AND a.destination = ?2 ORDER BY a.step",
     )?;
     let rows = statement.query_map(params![session, destination], |row| {
-        Ok(Applied { step: row.get(0)?, digest: row.get(1)?, digest_of_content: row.get(2)?, record: row.get(3)? })
+        Ok(Applied {
+            step: row.get(0)?,
+            digest: row.get(1)?,
+            digest_of_content: row.get(2)?,
+            record: row.get(3)?,
+            in_doubt: row.get::<_, Option<i64>>(4)?.map(DeliveryId),
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

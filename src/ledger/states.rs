@@ -79,6 +79,11 @@ impl DeliveryState {
         }
     }
 
+    /// True if nothing is done with it any more, unless a person wants it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Delivered | Self::Unchanged | Self::Superseded | Self::Discarded)
+    }
+
     /// Refuses what the law does not allow: a fault of this program, caught before it is written.
     pub(super) fn check_change(self, to: Self) -> Result<(), Fault> {
         if self == to || self.may_become().contains(&to) {

@@ -5,10 +5,11 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const GROUP: usize = 64;
 
 /// How long a change is made anew that others were in the way of, or that lost its connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change that nobody waits for waits for others.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// What a job works in.
 pub(super) struct Transaction<'c> {
@@ -39,6 +42,8 @@ impl Transaction<'_> {
 
 /// A change that waits for its turn, with the address for its answer.
 trait Job: Send {
+    /// True if nobody waits for it, so that it may wait for others.
+    fn can_wait(&self) -> bool;
     /// Makes the change. False: undo it.
     fn run(&mut self, transaction: &Transaction<'_>) -> bool;
     /// Why its last run failed.
@@ -51,6 +56,7 @@ struct Work<T, F> {
     work: F,
     result: Option<Result<T, Fault>>,
     to: oneshot::Sender<Result<T, Fault>>,
+    can_wait: bool,
 }
 
 impl<T, F> Job for Work<T, F>
@@ -58,6 +64,10 @@ where
     T: Send + 'static,
     F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
 {
+    fn can_wait(&self) -> bool {
+        self.can_wait
+    }
+
     fn run(&mut self, transaction: &Transaction<'_>) -> bool {
         // A fault in one job (the planner is other people's code) must not take the thread.
         let result = catch_unwind(AssertUnwindSafe(|| (self.work)(transaction)))
@@ -123,11 +133,31 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
     {
+        let answer = self.send(work, false);
+        answer.await.unwrap_or_else(|_| Err(Fault::new("it is closed")))
+    }
+
+    /// Hands in a change that nobody waits for. Unless it is `urgent` it waits for another one to be committed with,
+    /// but not for long; always in order with the others.
+    pub(super) fn hand_in<F>(&self, urgent: bool, work: F)
+    where
+        F: Fn(&Transaction<'_>) -> Result<(), Fault> + Send + 'static,
+    {
+        drop(self.send(work, !urgent));
+    }
+
+    fn send<T, F>(&self, work: F, can_wait: bool) -> oneshot::Receiver<Result<T, Fault>>
+    where
+        T: Send + 'static,
+        F: Fn(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
         let (to, answer) = oneshot::channel();
-        let job = Box::new(Work { work, result: None, to });
-        let gone = || Fault::new("it is closed");
-        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let job = Box::new(Work { work, result: None, to, can_wait });
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone, so is the sender of the answer, which says it.
+            let _ = jobs.send(job);
+        }
+        answer
     }
 
     /// Commits that changed something.
@@ -155,8 +185,24 @@ struct Desk {
 
 impl Desk {
     fn work(self) {
-        while let Ok(first) = self.waiting.recv() {
-            self.commit_together(first);
+        let mut held: VecDeque<Box<dyn Job>> = VecDeque::new();
+        let mut until = Instant::now();
+        loop {
+            if held.is_empty() {
+                let Ok(job) = self.waiting.recv() else { break };
+                until = Instant::now() + LINGER;
+                held.push_back(job);
+            }
+            if held.back().is_some_and(|last| last.can_wait()) && held.len() < GROUP {
+                match self.waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(job) => {
+                        held.push_back(job);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                }
+            }
+            self.commit_together(&mut held);
             self.sql.rest();
         }
         self.sql.close();
@@ -175,6 +221,8 @@ impl Desk {
                 if group.len() + again.len() < GROUP {
                     next = self.waiting.try_recv().ok();
                 }
+/// How long a change that nobody waits for waits for others.
+const LINGER: Duration = Duration::from_millis(100);
             }
             Ok(())
         });

@@ -86,6 +86,16 @@ impl Loader<'_> {
             }
             self.earlier(p!("verifies"), id, index)
         });
+        if step.lifetime.is_some()
+            && (step.capture.is_empty() || !matches!(step.effect, Effect::Orphanable | Effect::Idempotent))
+        {
+            self.fault(
+                p!("lifetime"),
+                "wrong_effect",
+                "only what a step `orphanable` or `idempotent` captures has a lifetime, because that step can be done again",
+                "leave `lifetime` away",
+            );
+        }
         let repeatable = step.repeatable.as_ref().map(|t| self.inline(p!("repeatable"), t, Place::Leaf));
         let on_conflict = step.on_conflict.as_ref().and_then(|c| {
             let goto = self.earlier(&["step", i, "on_conflict", "goto"], &c.goto, index + 1)?;
@@ -116,6 +126,7 @@ impl Loader<'_> {
             body: flat(body)?,
             needs,
             captures,
+            lifetime: step.lifetime,
             expect,
             marker_step,
             found: flat(found)?,

@@ -73,8 +73,8 @@ impl Run<'_> {
         let said = format!("{}: `{name}`", verdict.reason);
         if course.skip.is_empty() {
             self.warnings.push(said);
-        } else if self.partial.is_none() {
-            self.partial = Some(Verdict::new(Class::Partial, verdict.reason, said));
+        } else {
+            self.was_partial(index, verdict.reason, &said);
         }
         self.detour.first = course.first.iter().copied().collect();
         self.detour.record = course.record.as_ref().map(|record| (record, verdict.reason));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::connector::Connector;
+use crate::connector::{Connector, Progress};
 use crate::diagnostic::SourceFile;
 use crate::folder::Folder;
 use crate::settings::{self, Places};
@@ -58,6 +58,7 @@ method = "POST"
 path = "/uploads"
 query = { filename = "{{metadata.name}}" }
 body = { kind = "raw", file = "metadata" }
+lifetime = 3600
 capture = { token = { path = "$.token" }, at = { path = "$.at", optional = true } }
 
 [[step]]
@@ -286,19 +287,121 @@ fn after_an_unclear_result_the_marker_decides() {
 }
 
 #[test]
-fn what_must_happen_once_is_left_to_a_person_unless_it_can_not_have_happened() {
+fn what_must_happen_once_is_left_to_a_person_if_it_was_under_way_and_only_then() {
     let destination = destination_with("base_url = 'https://toy.example'\ntoken = 'x'\naudit = true\n");
     let session = session();
-    let run = Run::new(&destination, inputs(&session, &[], true));
+    let mut run = Run::new(&destination, inputs(&session, &[], true));
+    run.resume(&Progress { in_flight: Some("audit".into()), ..Progress::default() }, now());
     let marker = run.marker().to_owned();
     let (steps, _, report) =
         play(run, |p| if p.step == "seen" { reply(200, json!([{ "text": marker.clone() }])) } else { good(p) });
     assert!(!steps.contains(&"audit".to_owned()), "{steps:?}");
     assert_eq!((report.class, report.reason, report.uncertain), (Class::Dead, Reason::Uncertain, true));
-    // The note is not there, so the audit, which comes after it, was never tried.
     let (steps, _, report) = play(Run::new(&destination, inputs(&session, &[], true)), good);
     assert_eq!(steps.last().map(String::as_str), Some("audit"));
     assert_eq!(report.class, Class::Ok);
+    // It is under way once its answer is lost, and not if the answer was clear.
+    let lost = Verdict::new(Class::Retry, Reason::Timeout, "lost").uncertain();
+    for (verdict, under_way) in [(lost, Some("audit")), (Verdict::new(Class::Retry, Reason::Dns, "no"), None)] {
+        let mut run = Run::new(&destination, inputs(&session, &[], false));
+        while let Next::Send(prepared) = run.next() {
+            match prepared.step.as_str() {
+                "audit" => run.failed(verdict.clone()),
+                _ => run.answer(&good(&prepared), now()),
+            };
+        }
+        assert_eq!(run.in_flight(), under_way);
+    }
+}
+
+/// Plays until a step fails for a while; gives what was done, as the ledger keeps it.
+fn interrupted(
+    destination: &Destination,
+    session: &Session,
+    at: &str,
+    good: impl Fn(&Prepared) -> Response,
+) -> Progress {
+    let mut run = Run::new(destination, inputs(session, &[], false));
+    let mut done = Vec::new();
+    while let Next::Send(prepared) = run.next() {
+        done.extend(run.progress());
+        let answer = if prepared.step == at { reply(503, Value::Null) } else { good(&prepared) };
+        run.answer(&answer, now());
+    }
+    done.extend(run.progress());
+    Progress { done, ..Progress::default() }
+}
+
+#[test]
+fn a_later_attempt_goes_on_where_the_first_ended_with_what_it_captured() {
+    let (destination, session) = (destination(), session());
+    let stored = |p: &Prepared| match p.step.as_str() {
+        "upload" => reply(201, json!({ "token": "tok", "at": "https://a.store.example" })),
+        _ => good(p),
+    };
+    let progress = interrupted(&destination, &session, "note", stored);
+    let done: Vec<_> = progress.done.iter().map(|d| (d.step.as_str(), d.applied)).collect();
+    assert_eq!(done, [("upload", false), ("update", true)]);
+    let applied = vec![("update".to_owned(), progress.done[1].digest.clone())];
+    let resume = |progress: &Progress, after: i64| {
+        let mut run = Run::new(&destination, inputs(&session, &applied, false));
+        run.resume(progress, now() + jiff::SignedDuration::from_secs(after));
+        play(run, stored)
+    };
+    // The file goes to where the first attempt was told.
+    let (steps, sent, report) = resume(&progress, 3599);
+    assert_eq!(steps, ["note", "tag", "store"]);
+    assert_eq!(sent[2].request.url, "https://a.store.example/put");
+    assert_eq!((report.class, report.reason), (Class::Ok, Reason::Applied));
+    // Its lifetime is over, and nothing else needs it.
+    assert_eq!(resume(&progress, 3600).0, ["note", "tag"]);
+    // What was not applied after all needs it again.
+    let only_upload = Progress { done: progress.done[..1].to_vec(), ..Progress::default() };
+    let again = |after| {
+        let mut run = Run::new(&destination, inputs(&session, &[], false));
+        run.resume(&only_upload, now() + jiff::SignedDuration::from_secs(after));
+        play(run, stored).0
+    };
+    assert_eq!(again(60), ["ticket", "update", "note", "tag", "store"]);
+    assert_eq!(again(7200), ["ticket", "upload", "update", "note", "tag", "store"]);
+    // Another content is another upload.
+    let mut other = only_upload.clone();
+    other.done[0].digest = "of something else".into();
+    let mut run = Run::new(&destination, inputs(&session, &[], false));
+    run.resume(&other, now());
+    assert_eq!(play(run, stored).0[1], "upload");
+}
+
+#[test]
+fn a_delivery_that_had_done_all_before_a_crash_says_so_and_one_in_part_too() {
+    let (destination, session) = (destination(), session());
+    let part = |p: &Prepared| if p.step == "note" { reply(200, Value::Null) } else { good(p) };
+    let (.., whole) = play(Run::new(&destination, inputs(&session, &[], false)), part);
+    let mut progress = interrupted(&destination, &session, "none", part);
+    let mut run = Run::new(&destination, inputs(&session, &whole.applied, true));
+    run.resume(&progress, now());
+    let (steps, _, report) = play(run, part);
+    assert_eq!((steps.len(), report.class, report.reason), (0, Class::Ok, Reason::Applied));
+    progress.done[1].partial = Some((Reason::UnknownField, "`x` was refused".into()));
+    let mut run = Run::new(&destination, inputs(&session, &whole.applied, true));
+    run.resume(&progress, now());
+    let (_, _, report) = play(run, part);
+    assert_eq!(
+        (report.class, report.reason, &report.detail[..]),
+        (Class::Partial, Reason::UnknownField, "`x` was refused")
+    );
+}
+
+#[test]
+fn what_was_applied_last_is_sent_again_if_another_delivery_may_have_come_between() {
+    let destination = destination_with("base_url = 'https://toy.example'\ntoken = 'x'\naudit = true\n");
+    let session = session();
+    let (.., first) = play(Run::new(&destination, inputs(&session, &[], false)), good);
+    let mut run = Run::new(&destination, inputs(&session, &first.applied, false));
+    let doubtful = first.applied.iter().map(|(step, _)| step.clone()).collect();
+    run.resume(&Progress { doubtful, ..Progress::default() }, now());
+    let (steps, ..) = play(run, good);
+    assert_eq!(steps, ["ticket", "upload", "update", "note", "tag"], "all but what happens once");
 }
 
 #[test]

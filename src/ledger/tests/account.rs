@@ -140,6 +140,7 @@ async fn the_audit_names_what_somebody_broke() {
         ("DELETE FROM attempts", "without an attempt"),
         ("UPDATE deliveries SET attempts = 0 WHERE id = 1", "more attempts"),
         ("DELETE FROM messages WHERE id = 3", "is not there"),
+        ("INSERT INTO progress (delivery, step, digest, applied) VALUES (1, 's', 'd', 1)", "has progress"),
         (
             "UPDATE deliveries SET state = 'superseded', next_at = NULL, head = 0, reason = 'superseded' WHERE id = 3",
             "taken for replaced",

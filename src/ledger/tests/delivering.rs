@@ -141,14 +141,14 @@ async fn what_is_given_back_is_as_it_was_and_an_older_version_is_not_tried_again
     let mut unsure = later(&claimed, 6);
     unsure.uncertain = true;
     world.record(unsure, 5).await;
-    let claimed = world.claim(1, 6).await.remove(0);
+    let claimed = world.claim(1, 20).await.remove(0);
     assert!(claimed.uncertain);
-    world.one("new", "1", Some(2), json!({ "out_ticket_id": "A", "n": 2 }), 6).await;
-    assert!(world.claim(1, 6).await.is_empty(), "never two of one record at once");
-    assert_eq!(world.record(later(&claimed, 7), 7).await, Recorded::As(Superseded));
-    let newest = world.claim(1, 7).await.remove(0);
+    world.one("new", "1", Some(2), json!({ "out_ticket_id": "A", "n": 2 }), 20).await;
+    assert!(world.claim(1, 20).await.is_empty(), "never two of one record at once");
+    assert_eq!(world.record(later(&claimed, 21), 21).await, Recorded::As(Superseded));
+    let newest = world.claim(1, 21).await.remove(0);
     assert_eq!(newest.version_number, 2);
-    world.record(delivered(&newest), 8).await;
+    world.record(delivered(&newest), 22).await;
     world.audit().await;
 }
 

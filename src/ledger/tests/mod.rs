@@ -8,6 +8,7 @@ mod guarding;
 mod history;
 mod sharing;
 mod leading;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,6 +203,7 @@ fn finished(claimed: &Claimed, next: Next, reason: Reason) -> Finished {
         reason,
         uncertain: false,
         applied: Vec::new(),
+        progress: Some(Progress::default()),
         attempt,
     }
 }

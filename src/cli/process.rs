@@ -16,7 +16,7 @@ use super::{Context, Failure, Result, output, preview};
 use crate::config::{BY_HAND, Config, PIPE};
 use crate::digest::sha256;
 use crate::intake::{self, Gate, Rules};
-use crate::ledger::{self, DeliveryState, Filter, Ledger, MessageState, Planner as _};
+use crate::ledger::{DeliveryState, Filter, Ledger, MessageState, Planner as _};
 use crate::message::authenticity::{TrustPolicy, Verdict};
 use crate::message::mark::InstanceKey;
 use crate::record::route::Route;

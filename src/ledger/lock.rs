@@ -12,14 +12,6 @@ use super::sql::{OptionalExtension as _, Sql, params};
 /// Rows in `lane_locks`.
 const LANES: u64 = 65_536;
 
-/// Locks a session, if there is such a one.
-pub(super) fn session(sql: &Sql, id: i64) -> Result<(), Fault> {
-    if sql.is_shared() {
-        sql.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1 /*pg FOR UPDATE*/")?.exists([id])?;
-    }
-    Ok(())
-}
-
 /// Locks a lane.
 pub(super) fn lane(sql: &Sql, destination: &str, lane: &str) -> Result<(), Fault> {
     if sql.is_shared() {

@@ -54,12 +54,7 @@ fn held(sql: &Sql, delivery: DeliveryId, lease: i64) -> Result<Option<Delivery>,
 }
 
 /// Adds steps that are done. What was written down as under way is so no more, but for `in_flight`.
-pub(super) fn keep(
-    sql: &Sql,
-    delivery: &Delivery,
-    done: &[StepDone],
-    in_flight: Option<&str>,
-) -> Result<(), Fault> {
+pub(super) fn keep(sql: &Sql, delivery: &Delivery, done: &[StepDone], in_flight: Option<&str>) -> Result<(), Fault> {
     for step in done {
         let (reason, detail) =
             step.partial.as_ref().map_or((None, None), |(r, d)| (Some(r.as_str()), Some(d.as_str())));

@@ -208,10 +208,11 @@ impl Desk {
         self.sql.close();
     }
 
-    fn commit_together(&self, first: Box<dyn Job>) {
+    /// Commits what is held, with what comes in the meantime.
+    fn commit_together(&self, held: &mut VecDeque<Box<dyn Job>>) {
         let until = Instant::now() + PATIENCE;
         let (mut group, mut again) = (Vec::new(), Vec::new());
-        let mut next = Some(first);
+        let mut next = held.pop_front();
         let ended = self.transact(|transaction| {
             while let Some(mut job) = next.take() {
                 let done = self.run_alone(&mut *job, transaction);
@@ -219,14 +220,16 @@ impl Desk {
                 line.push(job);
                 done?;
                 if group.len() + again.len() < GROUP {
-                    next = self.waiting.try_recv().ok();
+                    next = held.pop_front().or_else(|| self.waiting.try_recv().ok());
                 }
-/// How long a change that nobody waits for waits for others.
-const LINGER: Duration = Duration::from_millis(100);
             }
             Ok(())
         });
-        group.extend(next); // the transaction did not begin
+        if next.is_some() {
+            // The transaction did not begin.
+            group.extend(next);
+            group.extend(held.drain(..));
+        }
         match &ended {
             Err(fault) if fault.passes => {
                 group.append(&mut again);

@@ -54,12 +54,9 @@ pub(in crate::ledger) fn schema_of(text: &str) -> String {
         out.push_str(reference.split_once(')').map_or("", |(_, after)| after));
         out.push('\n');
     }
-    for (lite, other) in [
-        ("INTEGER", "BIGINT"),
-        ("BLOB", "BYTEA"),
-        (") STRICT, WITHOUT ROWID;", ");"),
-        (") STRICT;", ");"),
-    ] {
+    for (lite, other) in
+        [("INTEGER", "BIGINT"), ("BLOB", "BYTEA"), (") STRICT, WITHOUT ROWID;", ");"), (") STRICT;", ");")]
+    {
         out = out.replace(lite, other);
     }
     out

@@ -1,7 +1,5 @@
 //! Lists, stories, and the audit: it must be silent when all is well, and name what somebody broke.
 
-use rusqlite::Connection;
-
 use super::*;
 
 async fn a_small_world() -> World {
@@ -157,9 +155,7 @@ async fn the_audit_names_what_somebody_broke() {
     ];
     for (statement, rule) in broken {
         let world = a_small_world().await;
-        let sql = Connection::open(world.dir.path().join("ledger.db")).expect("a database");
-        sql.pragma_update(None, "foreign_keys", false).expect("off");
-        assert!(sql.execute(statement, []).expect("a statement") > 0, "{statement}");
+        world.break_in(statement).await;
         let audit = world.ledger.audit().await.expect("an audit");
         assert!(
             audit.gaps.iter().any(|gap| gap.rule.contains(rule) && !gap.rows.is_empty()),

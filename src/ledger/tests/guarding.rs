@@ -167,18 +167,21 @@ async fn what_is_finished_loses_its_contents_and_what_comes_again_is_known_all_t
         }
         removed
     };
-    let texts = || {
-        let sql = rusqlite::Connection::open(world.dir.path().join("ledger.db")).expect("a database");
+    let texts = async || {
         let query = "SELECT count(*) FROM versions WHERE document LIKE '%she said%' \
                      UNION ALL SELECT count(*) FROM attempts WHERE exchanges LIKE '%she said%'";
-        let mut statement = sql.prepare(query).expect("a statement");
-        let rows = statement.query_map([], |row| row.get::<_, i64>(0)).expect("rows");
-        rows.collect::<Result<Vec<_>, _>>().expect("counts")
+        let read = ledger.read(move |sql| {
+            Ok(sql
+                .prepare_cached(query)?
+                .query_map([], |row| row.get::<_, i64>(0))?
+                .collect::<sql::Result<Vec<_>>>()?)
+        });
+        read.await.expect("counts")
     };
-    assert_eq!((sweep(Done::Attempts, 1).await, texts()), (0, vec![4, 1]), "too young");
-    assert_eq!((sweep(Done::Attempts, 100).await, texts()), (2, vec![4, 0]));
+    assert_eq!((sweep(Done::Attempts, 1).await, texts().await), (0, vec![4, 1]), "too young");
+    assert_eq!((sweep(Done::Attempts, 100).await, texts().await), (2, vec![4, 0]));
     assert_eq!(sweep(Done::Attempts, 100).await, 0);
-    assert_eq!((sweep(Done::Sessions, 100).await, texts()), (1, vec![2, 0]), "not the dead one, nor what waits");
+    assert_eq!((sweep(Done::Sessions, 100).await, texts().await), (1, vec![2, 0]), "not the dead one, nor what waits");
     assert_eq!(sweep(Done::Sessions, 100).await, 0);
     assert_eq!(world.ledger.audit().await.expect("an account").emptied, 1);
     assert!(ledger.replayable(0, None, None).await.expect("a page").sessions.iter().all(|s| s.key != key("1")));

@@ -23,6 +23,7 @@ mod policy;
 pub mod reading;
 pub mod reply;
 mod request;
+mod schema;
 mod step;
 mod url;
 

@@ -20,6 +20,7 @@ use super::http::{Request, Response};
 use super::manifest::Transport;
 use super::plan::{Inputs, Next, Report, Run, preview};
 use super::progress::Progress;
+use super::schema::Schemas;
 use super::{Connector, Destination};
 use crate::diagnostic::{Diagnostics, SourceFile};
 use crate::digest::sha256;
@@ -114,13 +115,20 @@ struct Anything(Map<String, Value>);
 /// Runs all cases of a folder. The faults are those of the folder itself.
 pub fn run(folder: &Folder, shared: Option<&Folder>, read: ReadSession<'_>) -> Result<Vec<CaseResult>, Diagnostics> {
     let connector = Arc::new(Connector::load(folder, shared)?);
+    let schemas = Schemas::read(folder, |step| connector.steps.iter().any(|s| s.id == step))?;
     let cases = folder.files.iter().filter(|(name, _)| {
         name.strip_prefix("golden/").is_some_and(|rest| rest.ends_with(".json") && !rest.contains('/'))
     });
-    Ok(cases.map(|(name, file)| case(&connector, name, file, read)).collect())
+    Ok(cases.map(|(name, file)| case(&connector, &schemas, name, file, read)).collect())
 }
 
-fn case(connector: &Arc<Connector>, name: &str, file: &SourceFile, read: ReadSession<'_>) -> CaseResult {
+fn case(
+    connector: &Arc<Connector>,
+    schemas: &Schemas,
+    name: &str,
+    file: &SourceFile,
+    read: ReadSession<'_>,
+) -> CaseResult {
     let mut result = CaseResult { file: name.to_owned(), about: String::new(), problems: Vec::new(), blessed: None };
     let case: Case = match serde_json::from_str(&file.text) {
         Ok(case) => case,
@@ -130,7 +138,7 @@ fn case(connector: &Arc<Connector>, name: &str, file: &SourceFile, read: ReadSes
         }
     };
     result.about.clone_from(&case.about);
-    match play(connector, file, &case, read) {
+    match play(connector, schemas, file, &case, read) {
         Ok(played) => {
             result.problems = played.problems;
             match &case.expect {
@@ -151,7 +159,13 @@ struct Played {
     captures: Option<Map<String, Value>>,
 }
 
-fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSession<'_>) -> Result<Played, String> {
+fn play(
+    connector: &Arc<Connector>,
+    schemas: &Schemas,
+    file: &SourceFile,
+    case: &Case,
+    read: ReadSession<'_>,
+) -> Result<Played, String> {
     let document = Value::Object(document(connector, case)?);
     let session = read(&document).map_err(|e| format!("`session` is no session: {e}"))?;
     let text = text_of(&document);
@@ -178,7 +192,7 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
             let mail = email::compose(&destination, &inputs, None, &key, now);
             return Ok(Played { actual: mail_as_json(mail), problems: Vec::new(), captures: None });
         }
-        let mut played = converse(Run::for_mail(&destination, inputs.clone()), &case.replies, now);
+        let mut played = converse(Run::for_mail(&destination, inputs.clone()), &case.replies, schemas, now);
         if let Some(captures) = &played.captures
             && let (Value::Object(actual), Value::Object(mail)) =
                 (&mut played.actual, mail_as_json(email::compose(&destination, &inputs, Some(captures), &key, now)))
@@ -201,11 +215,11 @@ fn play(connector: &Arc<Connector>, file: &SourceFile, case: &Case, read: ReadSe
     let is_search = record.is_none() && connector.manifest.record.required && destination.looks_up();
     let mut run = if is_search { Run::search(&destination, inputs) } else { Run::new(&destination, inputs) };
     run.resume(&Progress { in_flight: case.in_flight.clone(), ..Progress::default() }, now);
-    Ok(converse(run, &case.replies, now))
+    Ok(converse(run, &case.replies, schemas, now))
 }
 
 /// Plays the scripted replies against the run.
-fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
+fn converse(mut run: Run<'_>, replies: &[Reply], schemas: &Schemas, now: Timestamp) -> Played {
     let mut replies = replies.iter();
     let mut requests = Vec::new();
     let mut problems = Vec::new();
@@ -222,6 +236,8 @@ fn converse(mut run: Run<'_>, replies: &[Reply], now: Timestamp) -> Played {
             }
             Next::Send(prepared) => {
                 requests.push(request_as_json(&prepared.step, &prepared.request));
+                let body = prepared.request.body.as_ref().map(|body| &body.bytes[..]);
+                problems.extend(schemas.check(&prepared.step, body));
                 match replies.next() {
                     None => {
                         let step = &prepared.step;

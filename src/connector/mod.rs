@@ -24,6 +24,7 @@ mod rate;
 pub mod reading;
 pub mod reply;
 mod request;
+mod schema;
 mod step;
 mod url;
 

@@ -7,7 +7,7 @@
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceFile};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::folder::Folder;
 
 /// The schemas of a connector, by step.
@@ -296,6 +296,7 @@ fn range(words: &Map<String, Value>, number: f64, path: &str, wrong: &mut Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::SourceFile;
 
     fn schemas(text: &str) -> Result<Schemas, Diagnostics> {
         let files = [("schema/update.json".to_owned(), SourceFile::new("toy/schema/update.json", text))];

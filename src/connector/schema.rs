@@ -124,7 +124,7 @@ fn unknown_words(schema: &Value, path: &str, wrong: &mut Vec<String>, depth: usi
                     unknown_words(member, &format!("{here}/{i}"), wrong, depth + 1);
                 }
             }
-            "pattern" if !value.as_str().is_some_and(|p| Regex::new(p).is_ok()) => {
+            "pattern" if value.as_str().is_none_or(|p| Regex::new(p).is_err()) => {
                 wrong.push(format!("`{here}` is no regular expression"));
             }
             "$ref" if !value.as_str().is_some_and(|r| r.starts_with("#/$defs/")) => {

@@ -288,6 +288,12 @@ impl Inner {
                 self.happened("fields", record, session, body);
                 reply(200, &json!({}))
             }
+            ("PUT", [record, session, "code"]) => {
+                let fields = self.fields.entry(((*record).to_owned(), (*session).to_owned())).or_default();
+                fields.insert("code".to_owned(), body["code"].clone());
+                self.happened("code", record, session, body);
+                reply(200, &json!({}))
+            }
             ("POST", [record, session, kind @ ("notes" | "charges")]) => {
                 let kind = if *kind == "notes" { "note" } else { "charge" };
                 self.happened(kind, record, session, body);
